@@ -1,0 +1,3 @@
+"""OGSRL: offline, guarded, safe reinforcement learning of treatment policies from logged patients."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,137 @@
+"""The `ogsrl` command: one group a topic, each command a few lines around the library.
+
+A mistake that a user can mend ends with exit code 2 and a message on stderr, never a traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import pandas as pd
+
+from ogsrl.errors import OgsrlError, SourceError
+from ogsrl.spec import CohortFileError, load_cohort
+from ogsrl.spec.draft import draft
+from ogsrl.spec.hints import hints
+from ogsrl.spec.show import show
+
+MISTAKE = 2
+_DRAFT_ROWS = 500_000
+
+
+class OgsrlGroup(click.Group):
+    """A group whose commands end with a message, not a traceback, on a mistake of the user."""
+
+    def invoke(self, context: click.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(context)
+        except OgsrlError as error:
+            click.echo(str(error), err=True)
+            context.exit(MISTAKE)
+
+
+@click.group(cls=OgsrlGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ogsrl")
+def main() -> None:
+    r"""Offline, guarded learning of treatment policies from logged patients.
+
+    \b
+    Example: ogsrl spec show data_contracts/sepsis.yaml
+    Exit codes: 0 done, 2 a mistake that you can mend.
+    """
+
+
+@main.group()
+def spec() -> None:
+    r"""Check, show and draft cohort files.
+
+    \b
+    Example: ogsrl spec check data_contracts/sepsis.yaml
+    """
+
+
+@spec.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def spec_check(file: Path, as_json: bool) -> None:
+    r"""Report every mistake of a cohort FILE at once, with its line.
+
+    \b
+    Example: ogsrl spec check data_contracts/sepsis.yaml
+    """
+    try:
+        cohort = load_cohort(file)
+    except CohortFileError as error:
+        if not as_json:
+            raise
+        found = [asdict(mistake) for mistake in error.mistakes]
+        click.echo(json.dumps({"file": str(file), "ok": False, "mistakes": found}, indent=2))
+        sys.exit(MISTAKE)
+    notes = hints(cohort)
+    if as_json:
+        click.echo(json.dumps({"file": str(file), "ok": True, "hints": notes}, indent=2))
+        return
+    click.echo(
+        f"{file}: ok, {len(cohort.states)} columns, {len(cohort.actions)} doses, "
+        f"{len(cohort.constraints)} constraints, {len(cohort.hazards)} hazards"
+    )
+    for note in notes:
+        click.echo(f"  look again: {note}")
+
+
+@spec.command("show")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the parsed cohort as JSON.")
+def spec_show(file: Path, as_json: bool) -> None:
+    r"""Print a cohort FILE as a table in words and units.
+
+    \b
+    Example: ogsrl spec show data_contracts/sepsis.yaml
+    """
+    cohort = load_cohort(file)
+    click.echo(json.dumps(cohort.model_dump(mode="json"), indent=2) if as_json else show(cohort))
+
+
+@spec.command("draft")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", help="Name of the cohort; the file's name if not given.")
+@click.option("--dose", "doses", multiple=True, help="A column that is a dose; may be repeated.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write there instead of printing.")
+def spec_draft(file: Path, name: str | None, doses: tuple[str, ...], out: Path | None) -> None:
+    r"""Write a first cohort file for a table of stays, each guess marked.
+
+    FILE is a CSV or parquet file with a row a stay and step.
+
+    \b
+    Example: ogsrl spec draft icu.csv --dose insulin_units --out data_contracts/icu.yaml
+    """
+    if out is not None and out.exists():
+        raise SourceError(f"{out}: exists already; remove it or choose another name")
+    text = draft(_read_table(file), name=name or file.stem, path=str(file), doses=doses)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
+        click.echo(f"{out}: drafted; read every line marked `guess`, then `ogsrl spec check {out}`")
+
+
+def _read_table(file: Path) -> pd.DataFrame:
+    """The first rows of a table, without its cells in any error."""
+    if not file.is_file():
+        raise SourceError(f"{file}: no such file")
+    try:
+        if file.suffix.lower() == ".parquet":
+            return pd.read_parquet(file).head(_DRAFT_ROWS)
+        with file.open(encoding="utf-8-sig") as stream:
+            header = stream.readline()
+        separator = max(",;\t|", key=header.count)
+        return pd.read_csv(file, sep=separator, nrows=_DRAFT_ROWS, encoding="utf-8-sig")
+    except Exception:
+        raise SourceError(
+            f"{file}: not a readable CSV (UTF-8, one header line) or parquet file"
+        ) from None

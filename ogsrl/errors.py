@@ -1,0 +1,29 @@
+"""The project's exceptions: every error that a user can mend is one of these.
+
+A message names the column or key, says what was found and how often, and what to do next. It
+never contains a patient's value or identifier: counts and names only.
+"""
+
+
+class OgsrlError(Exception):
+    """Base of all errors that a user can mend; shown without a traceback."""
+
+
+class SpecError(OgsrlError):
+    """A cohort file, an expression or a parameter is wrong."""
+
+
+class SourceError(OgsrlError):
+    """Trajectories could not be read, mapped or simulated."""
+
+
+class ContractError(OgsrlError):
+    """The data break the cohort's contract beyond what may be quarantined."""
+
+
+class LeakageError(OgsrlError):
+    """Something that is not known before the dose, or in another part, entered the state."""
+
+
+class PreparationError(OgsrlError):
+    """Validated data could not be prepared for learning."""

@@ -1,0 +1,395 @@
+"""Every plot, in one visual language: clinicians grey, the policy one blue, refusals hatched.
+
+Called by stages with the aggregates of their reports; draws no row of a patient. A figure is the
+same bytes for the same numbers: no clock, no global state, no window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#F0E442",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+)  # Okabe and Ito: told apart by readers of all colour vision
+CLINICIAN = "#7F7F7F"
+CLINICIAN_LIGHT = "#C8C8C8"
+POLICY = BLUE
+UNSAFE = VERMILION
+TRUTH = BLACK
+REFUSED: Mapping[str, Any] = {"facecolor": "white", "edgecolor": "#B0B0B0", "hatch": "////"}
+FEW = "#FFFFFF"  # cells of fewer than ten patients are not drawn
+
+STYLE: Any = {  # matplotlib's own type lists every name it knows
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.axisbelow": True,
+    "grid.color": "#E5E5E5",
+    "legend.frameon": False,
+    "hatch.linewidth": 0.6,
+    "svg.hashsalt": "ogsrl",
+    "svg.fonttype": "path",
+}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure in our style; size in inches."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_svg(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG; the same figure gives the same bytes."""
+    with mpl.rc_context(STYLE):
+        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": "ogsrl"})
+
+
+def dataset_attrition(dataset: Mapping[str, Any]) -> Figure:
+    """Who is left after each step, and who went into which part."""
+    lines = [(line["step"], line["patients"], line["stays"]) for line in dataset["attrition"]]
+    parts = [(part, n["patients"], n["stays"]) for part, n in dataset["parts"].items()]
+    names = [*(name for name, *_ in lines), *(f"part: {name}" for name, *_ in parts)]
+    patients = [count for _, count, _ in (*lines, *parts)]
+    stays = [count for *_, count in (*lines, *parts)]
+    colours = [CLINICIAN] * len(lines) + [GREEN if n == "train" else SKY for n, *_ in parts]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        place = np.arange(len(names))
+        axes.barh(place, patients, color=colours, height=0.7)
+        largest = max([1, *patients])
+        for y, (people, count) in enumerate(zip(patients, stays, strict=True)):
+            text = f"{people:,} patients, {count:,} stays"
+            axes.text(people + 0.01 * largest, y, text, va="center", fontsize=9)
+        axes.set_yticks(place, names)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.35 * largest)
+        axes.set_xlabel("patients")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.set_title(f"Who is in cohort {dataset['cohort']}")
+
+    return _drawn(8, 1.2 + 0.38 * len(names), draw)
+
+
+def dataset_dose_plane(dataset: Mapping[str, Any]) -> Figure:
+    """Where in the plane of doses clinicians acted; white: fewer than ten patients."""
+    planes = dataset["dose_planes"][:3]
+    largest = max((cell["steps"] for plane in planes for cell in plane["cells"]), default=1)
+    norm = LogNorm(3, max(largest, 30))  # ten steps are seen as clearly not white
+
+    def draw(figure: Figure) -> None:
+        for axes, plane in zip(_row(figure, len(planes)), planes, strict=True):
+            if plane["x"]["dose"] == plane["y"]["dose"]:
+                _dose_bars(axes, plane)
+            else:
+                _dose_cells(axes, plane, norm)
+
+    return _drawn(6.4 * len(planes), 5.2, draw)
+
+
+def _dose_cells(axes: Axes, plane: Mapping[str, Any], norm: LogNorm) -> None:
+    x, y = plane["x"], plane["y"]
+    grid = np.full((_bins(y), _bins(x)), np.nan)
+    for cell in plane["cells"]:
+        grid[cell["y"], cell["x"]] = cell["steps"]
+    colours = mpl.colormaps["Greys"].with_extremes(bad=FEW)
+    mesh = axes.pcolormesh(
+        _walls(x), _walls(y), _with_gap(grid, x, y), cmap=colours, norm=norm, rasterized=False
+    )
+    assert axes.figure is not None
+    axes.figure.colorbar(mesh, ax=axes, label="steps", shrink=0.85)
+    _dose_ticks(axes, x, "x")
+    _dose_ticks(axes, y, "y")
+    axes.set_title("What clinicians gave")
+    hidden = plane["steps_suppressed"]
+    axes.text(
+        0.99,
+        0.99,
+        f"white: fewer than 10 patients ({hidden:,} steps)",
+        transform=axes.transAxes,
+        ha="right",
+        va="top",
+        fontsize=9,
+        color="#555555",
+    )
+
+
+def _dose_bars(axes: Axes, plane: Mapping[str, Any]) -> None:
+    x = plane["x"]
+    walls = _walls(x)
+    centers, widths = (walls[:-1] + walls[1:]) / 2, np.diff(walls)
+    if x["zero_bin"]:
+        centers, widths = np.delete(centers, 1), np.delete(widths, 1)
+    steps = np.zeros(_bins(x))
+    for cell in plane["cells"]:
+        steps[cell["x"]] = cell["steps"]
+    axes.bar(centers, steps, widths * 0.95, color=CLINICIAN)
+    _dose_ticks(axes, x, "x")
+    axes.set_ylabel("steps")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.set_title("What clinicians gave")
+
+
+def _bins(axis: Mapping[str, Any]) -> int:
+    return len(axis["edges"]) - 1 + int(axis["zero_bin"])
+
+
+def _walls(axis: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Walls of the bins as drawn: `none` stands apart, half a bin to the left."""
+    walls = np.arange(len(axis["edges"]), dtype=np.float64)
+    return np.concatenate([[-1.9, -0.5], walls]) if axis["zero_bin"] else walls
+
+
+def _with_gap(grid: Any, x: Mapping[str, Any], y: Mapping[str, Any]) -> Any:
+    """An empty row or column between `none` and the doses given."""
+    if x["zero_bin"]:
+        grid = np.insert(grid, 1, np.nan, axis=1)
+    return np.insert(grid, 1, np.nan, axis=0) if y["zero_bin"] else grid
+
+
+def _dose_ticks(axes: Axes, axis: Mapping[str, Any], which: str) -> None:
+    edges = np.asarray(axis["edges"])
+    if axis["levels"]:
+        places, words = list(np.arange(len(axis["levels"])) + 0.5), list(axis["levels"])
+    else:
+        values = _nice(edges)
+        places, words = list(np.interp(values, edges, np.arange(len(edges)))), []
+        words = [f"{value:g}" for value in values]
+    if axis["zero_bin"]:
+        keep = [i for i, place in enumerate(places) if place > 0.8]
+        places = [-1.2, *(places[i] for i in keep)]
+        words = ["none", *(words[i] for i in keep)]
+    set_ticks = axes.set_xticks if which == "x" else axes.set_yticks
+    set_ticks(places, words)
+    set_label = axes.set_xlabel if which == "x" else axes.set_ylabel
+    set_label(axis["label"] + _unit(axis))
+
+
+def _nice(edges: np.ndarray[Any, Any]) -> list[float]:
+    """1, 2 and 5 times powers of ten and the last edge, not too near each other as drawn."""
+    top, far = float(edges[-1]), len(edges) / 8
+    powers = 10.0 ** np.arange(np.floor(np.log10(max(top, 1e-12))), -7, -1)
+    kept = [top]
+    for value in (first * power for power in powers for first in (5, 2, 1)):
+        place, last = np.interp([value, kept[-1]], edges, np.arange(len(edges)))
+        if edges[0] < value < top and last - place >= far and place >= far / 2:
+            kept.append(float(value))
+    return kept[::-1]
+
+
+def dataset_persistence(dataset: Mapping[str, Any]) -> Figure:
+    """What dose follows what dose; the diagonal is what repeating the last dose would get right."""
+    doses = list(dataset["persistence"].values())
+
+    def draw(figure: Figure) -> None:
+        for axes, dose in zip(_row(figure, len(doses)), doses, strict=True):
+            shares = np.array(
+                [[np.nan if v is None else v for v in row] for row in dose["next_given_previous"]]
+            )
+            colours = mpl.colormaps["Greys"].with_extremes(bad=FEW)
+            axes.imshow(shares, cmap=colours, vmin=0, vmax=1, aspect="auto")
+            for (row, column), share in np.ndenumerate(shares):
+                text = "<10 pat." if np.isnan(share) else f"{100 * share:.0f} %"
+                colour = "white" if share > 0.55 else "black"
+                axes.text(column, row, text, ha="center", va="center", color=colour)
+            bands = dose["bands"]
+            axes.set_xticks(range(len(bands)), bands, rotation=20, ha="right")
+            axes.set_yticks(range(len(bands)), bands)
+            axes.set_xlabel("this step" + _unit(dose))
+            axes.set_ylabel("step before" + _unit(dose))
+            explained = dose["explained_by_previous"]
+            same = dose["same_share"]
+            told = [f"same dose again: {_percent(same)} of steps"]
+            if explained is not None:
+                told.append(f"R² of the dose before: {explained:.2f}")
+            axes.set_title(f"{dose['label']}\n" + "\n".join(told), fontsize=10)
+
+    return _drawn(5.2 * len(doses), 4.6, draw)
+
+
+def dataset_missingness(dataset: Mapping[str, Any]) -> Figure:
+    """How often each column is charted, how old the last value is, what constraints rest on."""
+    columns = sorted(dataset["missingness"].values(), key=lambda column: column["share"])
+    constraints = list(dataset["constraints"].values())
+
+    def draw(figure: Figure) -> None:
+        heights = [max(len(columns), 4), max(2 * len(constraints), 3)]
+        halves: Any = figure.subfigures(2, 1, height_ratios=heights)
+        top, bottom = halves
+        share, age = top.subplots(1, 2, sharey=True)
+        place = np.arange(len(columns))
+        share.barh(place, [100 * c["share"] for c in columns], color=CLINICIAN, height=0.7)
+        share.set_yticks(place, [c["label"] for c in columns])
+        share.set_ylim(-0.6, len(columns) - 0.4)
+        share.set_xlim(0, 100)
+        share.set_xlabel("rows without a value [%]")
+        share.set_title("Missing")
+        share.grid(axis="x")
+        for y, column in zip(place, columns, strict=True):
+            since = column["hours_since_charted"]
+            if since["50"] is not None:
+                age.plot([since["25"], since["90"]], [y, y], color=CLINICIAN_LIGHT, lw=4)
+                age.plot(since["50"], y, "o", color=CLINICIAN, ms=5)
+        age.set_xlim(left=-0.5)
+        age.set_xlabel("hours since charted (median; 25 to 90 %)")
+        age.set_title("Age of the value in use")
+        age.tick_params(axis="y", length=0)
+        age.grid(axis="x")
+        _constraint_sources(bottom.subplots(), constraints)
+
+    return _drawn(9.5, 2.6 + 0.26 * len(columns) + 0.5 * max(len(constraints), 1), draw)
+
+
+def _constraint_sources(axes: Axes, constraints: Sequence[Mapping[str, Any]]) -> None:
+    kinds = {"measured": CLINICIAN, "carried": ORANGE, "unknown": PURPLE}
+    place = np.arange(len(constraints))
+    left = np.zeros(len(constraints))
+    for kind, colour in kinds.items():
+        share = np.array([100 * (c["next_rows"][kind]["share"] or 0) for c in constraints])
+        axes.barh(place, share, left=left, color=colour, height=0.6, label=kind)
+        left += share
+    axes.set_yticks(place, [constraint["label"] for constraint in constraints])
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("steps [%]")
+    axes.set_title("What constraints were judged on")
+    if constraints:
+        axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
+    else:
+        _say_none(axes)
+
+
+def dataset_returns(dataset: Mapping[str, Any]) -> Figure:
+    """How stays ended in reward, and how much of them was unsafe."""
+    returns, constraints = dataset["returns"], list(dataset["constraints"].values())
+
+    def draw(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
+        edges = np.asarray(returns["edges"])
+        left.bar(
+            edges[:-1],
+            returns["stays"],
+            np.diff(edges) * 0.96,
+            align="edge",
+            color=CLINICIAN,
+            label="stays",
+        )
+        mean = returns["mean"]
+        left.axvspan(mean["lo"], mean["hi"], color=BLACK, alpha=0.25, lw=0)
+        text = f"mean {mean['estimate']:.3f}\n({mean['lo']:.3f} to {mean['hi']:.3f})"
+        left.axvline(mean["estimate"], color=BLACK, lw=1.2)
+        left.set_ylim(0, 1.18 * max([1, *returns["stays"]]))
+        low_half = mean["estimate"] < (edges[0] + edges[-1]) / 2
+        left.annotate(
+            text,
+            (mean["estimate"], 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(6 if low_half else -6, -4),
+            textcoords="offset points",
+            ha="left" if low_half else "right",
+            va="top",
+            fontsize=9,
+        )
+        left.set_xlabel("return of a stay, undiscounted [reward]")
+        left.set_ylabel("stays")
+        left.yaxis.set_major_formatter("{x:,.0f}")
+        quality = returns["trajectory_quality"]
+        known = "" if quality is None else f" (trajectory quality {quality:.2f})"
+        left.set_title(f"Returns{known}")
+        _constraint_shares(right, constraints)
+
+    return _drawn(10.5, 4.2, draw)
+
+
+def _constraint_shares(axes: Axes, constraints: Sequence[Mapping[str, Any]]) -> None:
+    place = np.arange(len(constraints))
+    before = np.array([100 * c["before_death"]["estimate"] for c in constraints])
+    death = np.array([100 * c["death"]["estimate"] for c in constraints])
+    axes.bar(place, before, 0.55, color=CLINICIAN, label="unsafe steps")
+    axes.bar(place, death, 0.55, bottom=before, color=UNSAFE, label="steps lost by death")
+    for x, constraint in zip(place, constraints, strict=True):
+        share = constraint["share"]
+        bars = [
+            [100 * (share["estimate"] - share["lo"])],
+            [100 * (share["hi"] - share["estimate"])],
+        ]
+        axes.errorbar([x], [100 * share["estimate"]], yerr=bars, color=BLACK, capsize=4, lw=1.2)
+    labels = [_wrapped(constraint["label"], 22) for constraint in constraints]
+    axes.set_xticks(place, labels, fontsize=9)
+    axes.set_xlim(-0.6, max(len(constraints), 1) - 0.4)
+    top = max([1.0, *(100 * c["share"]["hi"] for c in constraints)])
+    axes.set_ylim(0, 1.3 * top)
+    axes.set_ylabel("cost of a stay [% of its steps]")
+    axes.set_title("Constraints as logged")
+    if constraints:
+        axes.legend(loc="upper left", ncols=2, fontsize=9)
+    else:
+        _say_none(axes)
+
+
+def _say_none(axes: Axes) -> None:
+    axes.set_axis_off()
+    axes.text(0, 0.5, "The cohort has no constraints.", transform=axes.transAxes)
+
+
+FIGURES: Mapping[str, Callable[[Mapping[str, Any]], Figure]] = {
+    "dataset_attrition": dataset_attrition,
+    "dataset_dose_plane": dataset_dose_plane,
+    "dataset_persistence": dataset_persistence,
+    "dataset_missingness": dataset_missingness,
+    "dataset_returns": dataset_returns,
+}
+
+
+def _drawn(width: float, height: float, draw: Callable[[Figure], None]) -> Figure:
+    """A figure of this size, drawn in our style without touching the global one."""
+    figure = new_figure(width, height)
+    with mpl.rc_context(STYLE):
+        draw(figure)
+        figure.draw_without_rendering()  # lay out once, so that saving twice gives the same bytes
+        figure.set_layout_engine("none")
+    return figure
+
+
+def _row(figure: Figure, count: int) -> list[Axes]:
+    return list(figure.subplots(1, max(count, 1), squeeze=False)[0][:count])
+
+
+def _unit(dose: Mapping[str, Any]) -> str:
+    return "" if dose["unit"] == "1" else f" [{dose['unit']}]"
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{100 * share:.0f} %"
+
+
+def _wrapped(text: str, width: int) -> str:
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + len(word) + 1 > width:
+            lines.append(word)
+        else:
+            lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines)

@@ -1,0 +1,282 @@
+"""Fit how columns are filled and scaled on training patients, and apply it to any rows.
+
+Called by the stage prepare (fit once, apply to every part) and later by query (states only).
+Nothing here looks at a patient outside the training rows while it fits.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ogsrl.constraints import attach_costs, attach_rewards
+from ogsrl.errors import PreparationError, SpecError
+from ogsrl.preparation.config import PrepareParams
+from ogsrl.preparation.rows import Floats, TrainingRows
+from ogsrl.preparation.transforms import _FORWARD, ColumnTransform, DoseTransform
+from ogsrl.spec import Cohort, Static
+from ogsrl.trajectories import Stays
+
+FORMAT = 1
+KEYS = ("patient_id", "stay_id", "step", "site", "end", "died")
+Role = Literal["key", "state", "indicator", "dose", "given", "reward", "shaping", "cost"]
+
+
+@dataclass(frozen=True)
+class PreparedColumn:
+    """A column of a prepared file: its role, and the cohort's name that it is made of."""
+
+    name: str
+    role: Role
+    of: str
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What was fitted on training patients; applied to every part and every query.
+
+    A prepared file has, by role (see `columns`):
+    - key: patient_id, stay_id, step, site, end, died, as in the table;
+    - state: each static and observation under its own name, filled and scaled, float32;
+    - indicator: `missing_<column>`, 1 where nothing was charted, for columns with training gaps;
+    - dose: each dose under its own name, in [-1, 1], float32; NaN on a censored last row;
+    - given: `given_<dose>`, the same dose in clinical units, float64;
+    - reward: `reward`; shaping: `shaping`, if the cohort has one; cost: `cost_<constraint>`.
+    """
+
+    cohort: Cohort
+    states: dict[str, ColumnTransform]
+    doses: dict[str, DoseTransform]
+    history_steps: int
+
+    @cached_property
+    def columns(self) -> tuple[PreparedColumn, ...]:
+        """The columns of a prepared file, in order, with their roles."""
+        cohort = self.cohort
+        shaping = ["shaping"] if cohort.reward.shaping is not None else []
+        return (
+            *(PreparedColumn(name, "key", name) for name in KEYS),
+            *(PreparedColumn(name, "state", name) for name in self.states),
+            *(PreparedColumn(f"missing_{n}", "indicator", n) for n in self.indicators),
+            *(PreparedColumn(name, "dose", name) for name in self.doses),
+            *(PreparedColumn(f"given_{name}", "given", name) for name in self.doses),
+            PreparedColumn("reward", "reward", "reward"),
+            *(PreparedColumn(name, "shaping", name) for name in shaping),
+            *(PreparedColumn(f"cost_{name}", "cost", name) for name in cohort.constraints),
+        )
+
+    @property
+    def indicators(self) -> tuple[str, ...]:
+        """State columns that have a `missing_<column>` beside them."""
+        return tuple(name for name, column in self.states.items() if column.indicator)
+
+    def names(self, *roles: Role) -> list[str]:
+        """Names of the prepared columns of these roles, in order."""
+        return [column.name for column in self.columns if column.role in roles]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Types of a prepared file."""
+        keys = {"step": pa.int32(), "died": pa.bool_()}
+        kinds: dict[Role, pa.DataType] = dict.fromkeys(
+            ("state", "indicator", "dose"), pa.float32()
+        ) | dict.fromkeys(("given", "reward", "shaping", "cost"), pa.float64())
+        return pa.schema(
+            [
+                (c.name, keys.get(c.name, pa.string()) if c.role == "key" else kinds[c.role])
+                for c in self.columns
+            ]
+        )
+
+    def state_columns(self, frame: pd.DataFrame, stays: Stays | None = None) -> pd.DataFrame:
+        """Scaled states and indicators of whole stays in clinical units; no dose is looked at."""
+        stays = stays or Stays.of(frame["stay_id"])
+        states: dict[str, Any] = {}
+        missing: dict[str, Any] = {}
+        for name, column in self.states.items():
+            values = column.checked(_numeric(frame, name))
+            states[name] = column.forward(column.filled(values, stays))
+            if column.indicator:
+                missing[f"missing_{name}"] = np.isnan(values).astype(np.float32)
+        return pd.DataFrame({**states, **missing}, index=frame.index)
+
+    def apply(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A part of whole stays, prepared: the columns of `columns`, row for row."""
+        stays = Stays.of(frame["stay_id"])
+        made = dict(self.state_columns(frame, stays).items())
+        censored = (frame["end"] == "censored").fillna(False).to_numpy(bool)
+        for name, dose in self.doses.items():
+            given = dose.checked(_numeric(frame, name))
+            gaps = int((np.isnan(given) & ~censored).sum())
+            if gaps:
+                raise PreparationError(
+                    f"{name}: {gaps} decisions without a dose; chart 0 where none was given, and "
+                    "validate the table first"
+                )
+            given = np.where(censored, np.nan, given)
+            made[name] = pd.Series(dose.forward(given), index=frame.index)
+            made[f"given_{name}"] = pd.Series(given, index=frame.index)
+        paid = attach_costs(attach_rewards(frame, self.cohort), self.cohort)
+        return pd.DataFrame(
+            {c.name: made[c.name] if c.name in made else paid[c.name] for c in self.columns}
+        )
+
+    def clinical(self, prepared: pd.DataFrame) -> pd.DataFrame:
+        """States and doses of prepared rows in clinical units again (gaps stay filled)."""
+        states = {n: t.inverse(prepared[n].to_numpy()) for n, t in self.states.items()}
+        doses = {n: t.inverse(prepared[n].to_numpy()) for n, t in self.doses.items()}
+        return pd.DataFrame({**states, **doses}, index=prepared.index)
+
+    def to_json(self) -> str:
+        """The fitted numbers as plain JSON; from_json gives bit for bit the same."""
+        content = {
+            "format": FORMAT,
+            "cohort": self.cohort.name,
+            "version": self.cohort.version,
+            "history_steps": self.history_steps,
+            "states": [asdict(column) for column in self.states.values()],
+            "doses": [asdict(dose) for dose in self.doses.values()],
+        }
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, cohort: Cohort) -> Preparation:
+        """Read what to_json wrote, for the same cohort."""
+        try:
+            content = json.loads(text)
+            states = [ColumnTransform(**entry) for entry in content["states"]]
+            doses = [DoseTransform(**entry) for entry in content["doses"]]
+            found = (content["format"], content["cohort"], content["version"])
+            steps = int(content["history_steps"])
+        except (ValueError, TypeError, KeyError):
+            raise PreparationError(
+                "transforms.json: not what prepare writes; run prepare again"
+            ) from None
+        names = [column.name for column in states], [dose.name for dose in doses]
+        wanted = list(cohort.states), list(cohort.actions)
+        if found != (FORMAT, cohort.name, cohort.version) or names != wanted:
+            raise PreparationError(
+                "transforms.json: written for another cohort, cohort version or format; "
+                "run prepare again"
+            )
+        return cls(cohort, {c.name: c for c in states}, {d.name: d for d in doses}, steps)
+
+    def save(self, directory: Path) -> None:
+        """Write transforms.json."""
+        (directory / "transforms.json").write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path, cohort: Cohort) -> Preparation:
+        """Read transforms.json."""
+        return cls.from_json((directory / "transforms.json").read_text(encoding="utf-8"), cohort)
+
+
+def fit(rows: TrainingRows, cohort: Cohort, params: PrepareParams) -> Preparation:
+    """Fit fill values and scaling on training rows, a column at a time.
+
+    >>> from ogsrl.constraints import _example
+    >>> frame, cohort = _example()
+    >>> frame["patient_id"], frame["fluid"] = frame["stay_id"], 250.0
+    >>> rows = TrainingRows.of(frame, cohort)
+    >>> preparation = fit(rows, cohort, PrepareParams())
+    >>> frame[["hours", "site"]] = 0.0, "A"
+    >>> preparation.apply(frame)[["stay_id", "spo2", "missing_spo2", "fluid", "given_fluid"]]
+      stay_id      spo2  missing_spo2  fluid  given_fluid
+    0       a  0.866025           0.0   -0.5        250.0
+    1       a -1.154701           0.0   -0.5        250.0
+    2       a -1.154701           1.0   -0.5        250.0
+    3       b  0.866025           0.0   -0.5        250.0
+    4       b  0.866025           0.0   -0.5        250.0
+    5       c  0.866025           0.0   -0.5        250.0
+    6       c -1.154701           0.0    NaN          NaN
+    """
+    states = {name: _fit_column(name, column, rows) for name, column in cohort.states.items()}
+    doses = {
+        name: DoseTransform(name, action.transform, *action.range)
+        for name, action in cohort.actions.items()
+    }
+    preparation = Preparation(cohort, states, doses, params.history_steps)
+    names = [column.name for column in preparation.columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SpecError(
+            f"{', '.join(twice)}: names that prepare gives to columns of its own; "
+            "rename them in the cohort file"
+        )
+    return preparation
+
+
+def _fit_column(name: str, column: Static, rows: TrainingRows) -> ColumnTransform:
+    values = rows.numpy(name)
+    low, high = column.range
+    gaps = rows.missingness[name].missing > 0
+    fitted = ColumnTransform(
+        name=name,
+        kind=column.kind,
+        transform=column.transform if column.kind == "numeric" else "identity",
+        center=0.5 if column.kind == "binary" else 0.0,
+        scale=0.5 if column.kind == "binary" else 1.0,
+        low=low,
+        high=high,
+        missing=column.missing,
+        fill=None,
+        indicator=gaps,
+        constant=False,
+        spread=1.0,
+    )
+    values = fitted.checked(values)
+    fill = _fill(name, column, values)
+    fitted = ColumnTransform(**{**asdict(fitted), "fill": fill})
+    filled = fitted.filled(values, rows.stays)
+    spread = float(filled.std())
+    changes: dict[str, Any] = {"constant": bool(filled.min() == filled.max())}
+    if column.kind == "numeric":
+        moved = _FORWARD[fitted.transform](filled)
+        if not np.isfinite(moved).all():
+            raise PreparationError(
+                f"{name}: {int((~np.isfinite(moved)).sum())} values have no "
+                f"{fitted.transform}; choose another transform in the cohort file"
+            )
+        changes["center"] = float(moved.mean())
+        if changes["constant"]:
+            changes["center"] = float(moved[0])
+        else:
+            changes["scale"] = float(moved.std())
+        changes["spread"] = spread
+    return ColumnTransform(**{**asdict(fitted), **changes})
+
+
+def _fill(name: str, column: Static, values: Floats) -> float | None:
+    """What fills a gap that carrying does not: the median of training rows, or as declared."""
+    if column.missing == "never":
+        return None
+    if column.missing == "normal" and column.normal is not None:
+        return float(column.normal)
+    known = values[~np.isnan(values)]
+    if not len(known):
+        if column.normal is None:
+            raise PreparationError(
+                f"{name}: never charted in the training rows; give it a `normal` value or take "
+                "it out of the cohort file"
+            )
+        return float(column.normal)
+    if column.kind == "numeric":
+        return float(np.median(known))
+    return float(np.bincount(known.astype(np.int64)).argmax())  # a median of codes means nothing
+
+
+def _numeric(frame: pd.DataFrame, name: str) -> Floats:
+    if name not in frame:
+        raise PreparationError(f"{name}: the column is missing; the cohort file names it")
+    values = frame[name].to_numpy(np.float64, na_value=np.nan)
+    infinite = int(np.isinf(values).sum())
+    if infinite:
+        raise PreparationError(f"{name}: {infinite} infinite values; validate the table first")
+    return values

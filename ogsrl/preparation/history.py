@@ -1,0 +1,238 @@
+"""What a decision may know: the current row, the steps before it, and running summaries.
+
+Called by everything that learns or acts, and step by step inside model rollouts. A state at step t
+holds values charted up to t and doses given strictly before t, and never anything later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ogsrl.errors import PreparationError
+from ogsrl.preparation.fitting import Preparation
+from ogsrl.trajectories import Stays
+
+if TYPE_CHECKING:
+    import torch
+
+Singles = npt.NDArray[np.float32]
+StateRole = Literal[
+    "current", "indicator", "step", "lag", "dose_lag", "known", "min", "max", "mean", "since"
+]
+_SHIFTED: tuple[StateRole, ...] = ("lag", "dose_lag", "known")
+_RUNNING: tuple[StateRole, ...] = ("min", "max", "mean", "since")
+
+
+@dataclass(frozen=True)
+class StateColumn:
+    """A column of the state: its name, what it is made of and how, and how many steps back."""
+
+    name: str
+    of: str
+    role: StateRole
+    lag: int = 0
+
+
+@dataclass(frozen=True)
+class History:
+    """How a state is built from prepared rows.
+
+    Columns, in order: every static and observation as prepared, under its own name; `missing_x`;
+    then, with `summaries`, `share(step)`; for each i up to `steps` the observations `x[-i]`, doses
+    `dose[-i]` and `known[-i]`, which is 0 (as are the others) before the stay began; then, with
+    `summaries`, `min(x)`, `max(x)` and `mean(x)` of numeric observations so far, and `since(x)`:
+    steps since x was charted over max_steps, 1 where it never was.
+
+    Attributes:
+        preparation: The fitted columns.
+        steps: Earlier steps in a state.
+        summaries: Whether a state has running summaries and the step.
+    """
+
+    preparation: Preparation
+    steps: int
+    summaries: bool
+
+    @classmethod
+    def of(cls, preparation: Preparation) -> History:
+        """As the parameters say; with no history steps the current row is all there is."""
+        return cls(preparation, preparation.history_steps, preparation.history_steps > 0)
+
+    @cached_property
+    def columns(self) -> tuple[StateColumn, ...]:
+        """The state's columns, in order."""
+        made = self.preparation
+        columns = [StateColumn(name, name, "current") for name in made.states]
+        columns += [StateColumn(f"missing_{n}", n, "indicator") for n in made.indicators]
+        if self.summaries:
+            columns.append(StateColumn("share(step)", "step", "step"))
+        for lag in range(1, self.steps + 1):
+            columns += [StateColumn(f"{n}[-{lag}]", n, "lag", lag) for n in self.lagged]
+            columns += [StateColumn(f"{n}[-{lag}]", n, "dose_lag", lag) for n in made.doses]
+            columns.append(StateColumn(f"known[-{lag}]", "step", "known", lag))
+        if self.summaries:
+            for role in _RUNNING[:3]:
+                columns += [StateColumn(f"{role}({n})", n, role) for n in self.summarised]
+            columns += [StateColumn(f"since({n})", n, "since") for n in self._dated]
+        return tuple(columns)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The state's column names, in order."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def lagged(self) -> tuple[str, ...]:
+        """Columns whose earlier values a state holds: all observations."""
+        return tuple(self.preparation.cohort.observations)
+
+    @property
+    def summarised(self) -> tuple[str, ...]:
+        """Columns that are summarised: numeric observations that are no running sum."""
+        observed = self.preparation.cohort.observations
+        return tuple(
+            name
+            for name, column in observed.items()
+            if column.kind == "numeric" and column.cumulative_of is None
+        )
+
+    @property
+    def _dated(self) -> tuple[str, ...]:
+        observed = self.preparation.cohort.observations
+        return tuple(name for name in self.preparation.indicators if name in observed)
+
+    def place(self, role: StateRole, lag: int = 0) -> list[int]:
+        """Where the columns of a role lie, so that nobody counts by hand."""
+        return [i for i, c in enumerate(self.columns) if c.role == role and c.lag == lag]
+
+    def build(self, prepared: pd.DataFrame, stays: Stays | None = None) -> Singles:
+        """The state of every row of whole prepared stays, as one matrix with columns `names`."""
+        stays = stays or Stays.of(prepared["stay_id"])
+        if (prepared["step"].to_numpy() != stays.step).any():
+            raise PreparationError("step: rows are not in order from 0; sort by stay and step")
+        step = stays.step
+        state = np.zeros((len(prepared), len(self.columns)), np.float32)
+        current = _matrix(prepared, list(self.preparation.states))
+        missing = _matrix(prepared, [f"missing_{n}" for n in self.preparation.indicators])
+        _put(state, self.place("current"), current)
+        _put(state, self.place("indicator"), missing)
+        observed = current.take(_among(self.lagged, self.preparation.states), axis=1)
+        doses = _matrix(prepared, list(self.preparation.doses))
+        for lag in range(1, self.steps + 1):
+            past = np.flatnonzero(step >= lag)
+            _put(state, self.place("lag", lag), observed[past - lag], past)
+            _put(state, self.place("dose_lag", lag), doses[past - lag], past)
+            _put(state, self.place("known", lag), np.ones((len(past), 1), np.float32), past)
+        if self.summaries:
+            max_steps = np.float32(self.preparation.cohort.max_steps)
+            _put(state, self.place("step"), (step / max_steps).astype(np.float32)[:, None])
+            self._summarise(state, current, missing, stays)
+        return state
+
+    def _summarise(self, state: Singles, current: Singles, missing: Singles, stays: Stays) -> None:
+        """Running summaries by the same recurrence as `advance`, all stays a step at a time."""
+        values = current.take(_among(self.summarised, self.preparation.states), axis=1)
+        gaps = missing.take(_among(self._dated, self.preparation.indicators), axis=1)
+        low, high, mean = values.copy(), values.copy(), values.copy()
+        since = gaps.copy()  # never charted: 1
+        later = np.float32(1 / self.preparation.cohort.max_steps)
+        for step in range(1, int(stays.length.max(initial=0))):
+            row = stays.start[stays.length > step] + step
+            now = values[row]
+            low[row] = np.minimum(low[row - 1], now)
+            high[row] = np.maximum(high[row - 1], now)
+            mean[row] = mean[row - 1] + (now - mean[row - 1]) / np.float32(step + 1)
+            since[row] = gaps[row] * np.minimum(since[row - 1] + later, 1)
+        _put(state, self.place("min"), low)
+        _put(state, self.place("max"), high)
+        _put(state, self.place("mean"), mean)
+        _put(state, self.place("since"), since)
+
+    def advance(
+        self,
+        states: torch.Tensor,
+        doses: torch.Tensor,
+        observed: torch.Tensor,
+        missing: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The next states, once doses were given and the next values charted.
+
+        Args:
+            states: States now, one a row, with columns `names`.
+            doses: Scaled doses given now, in the cohort's order.
+            observed: Scaled statics and observations of the next step, in the cohort's order.
+            missing: Their indicators, in the order of `preparation.indicators`; none: all charted.
+        """
+        following = states.clone()
+        if missing is None:
+            missing = states.new_zeros(len(states), len(self.preparation.indicators))
+        following[:, self.place("current")] = observed
+        following[:, self.place("indicator")] = missing
+        lagged = _among(self.lagged, self.preparation.states)
+        for lag in range(1, self.steps + 1):
+            for role in _SHIFTED if lag > 1 else ():
+                following[:, self.place(role, lag)] = states[:, self.place(role, lag - 1)]
+        if self.steps:
+            now = states[:, self.place("current")]
+            following[:, self.place("lag", 1)] = now[:, lagged]
+            following[:, self.place("dose_lag", 1)] = doses
+            following[:, self.place("known", 1)] = 1
+        if self.summaries:
+            self._advance_summaries(following, states, observed, missing)
+        return following
+
+    def _advance_summaries(
+        self,
+        following: torch.Tensor,
+        states: torch.Tensor,
+        observed: torch.Tensor,
+        missing: torch.Tensor,
+    ) -> None:
+        max_steps = self.preparation.cohort.max_steps
+        now = observed[:, _among(self.summarised, self.preparation.states)]
+        gaps = missing[:, _among(self._dated, self.preparation.indicators)]
+        step = (states[:, self.place("step")] * max_steps).round() + 1
+        low, high, mean, since = (states[:, self.place(role)] for role in _RUNNING)
+        following[:, self.place("step")] = step / max_steps
+        following[:, self.place("min")] = low.minimum(now)
+        following[:, self.place("max")] = high.maximum(now)
+        following[:, self.place("mean")] = mean + (now - mean) / (step + 1)
+        following[:, self.place("since")] = gaps * (since + 1 / max_steps).clip(max=1)
+
+
+def _matrix(frame: pd.DataFrame, names: list[str]) -> Singles:
+    absent = [name for name in names if name not in frame]
+    if absent:
+        raise PreparationError(
+            f"{', '.join(absent)}: not in the prepared rows; they were prepared by another "
+            "transforms.json, run prepare again"
+        )
+    return np.ascontiguousarray(frame[names].to_numpy(np.float32))
+
+
+def _among(names: tuple[str, ...], all_names: Iterable[str]) -> list[int]:
+    where = {name: i for i, name in enumerate(all_names)}
+    return [where[name] for name in names]
+
+
+def _put(
+    state: Singles,
+    columns: list[int],
+    values: Singles,
+    rows: npt.NDArray[np.int64] | None = None,
+) -> None:
+    """Write a block; a role's columns lie side by side."""
+    if not columns:
+        return
+    block = slice(columns[0], columns[-1] + 1)
+    if rows is None:
+        state[:, block] = values
+    else:
+        state[rows, block] = values

@@ -1,0 +1,109 @@
+"""params.yaml as typed values; an unknown key is an error with the nearest known one.
+
+Read by every stage. The cohort file's `overrides:` replace values for that cohort alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ogsrl.errors import SpecError
+from ogsrl.preparation import PrepareParams
+
+
+class Section(BaseModel):
+    """A section of params.yaml: frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SourceParams(Section):
+    """Settings of ingest that are not part of what the cohort is."""
+
+    patients: int | None = Field(
+        None, ge=1, description="Simulated patients, or this many of a table's."
+    )
+
+
+class ValidateParams(Section):
+    """Settings of validate."""
+
+    max_quarantine_share: float = Field(
+        0.05, ge=0, le=1, description="Largest share of stays that may be put aside."
+    )
+    reference: str | None = Field(None, description="Cohort with which columns are compared.")
+    disjoint_with: tuple[str, ...] = Field((), description="Cohorts that share no patient.")
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    cohort: str = Field(description="Name of a file in data_contracts/.")
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    threads: int = Field(2, ge=1, le=256, description="Threads of numerical libraries.")
+    source: SourceParams = Field(default_factory=SourceParams)
+    validate_: ValidateParams = Field(default_factory=ValidateParams, alias="validate")
+    prepare: PrepareParams = Field(default_factory=PrepareParams)
+
+
+def parse_params(values: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> Params:
+    """Parameters with a cohort's overrides; every mistake at once.
+
+    >>> parse_params({"cohort": "sepsis", "prepare": {"spilt": {}}}, {}, "params.yaml")
+    Traceback (most recent call last):
+    ...
+    ogsrl.errors.SpecError: params.yaml: prepare.spilt: unknown key; the nearest is prepare.split
+    """
+    merged = _merge(values, overrides)
+    try:
+        return Params.model_validate(merged)
+    except ValidationError as error:
+        raise SpecError("\n".join(_message(item, where) for item in error.errors())) from None
+
+
+def read_params(path: Path) -> dict[str, Any]:
+    """The mapping that a params.yaml holds."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(f"{path.name}: no such file; run stages from the repository") from None
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
+        raise SpecError(f"{path.name}: line {line}: not valid YAML") from None
+    if not isinstance(values, dict):
+        raise SpecError(f"{path.name}: must be a mapping of parameters")
+    return values
+
+
+def _merge(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for key, value in overrides.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type] # both checked
+    return merged
+
+
+def _message(item: Any, where: str) -> str:
+    path = ".".join(str(part) for part in item["loc"])
+    if item["type"] != "extra_forbidden":
+        return f"{where}: {path}: {item['msg']}"
+    near = difflib.get_close_matches(path, _known(Params), n=1, cutoff=0.0)
+    return f"{where}: {path}: unknown key; the nearest is {near[0]}"
+
+
+def _known(model: type[BaseModel], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        key = prefix + (field.alias or name)
+        names.append(key)
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names += _known(kind, f"{key}.")
+    return names

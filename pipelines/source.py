@@ -1,0 +1,34 @@
+"""Stage source: fingerprints of the cohort's foreign files, so that DVC sees them change.
+
+Always run by DVC, and cheap: a file's hash is remembered while its size and time stay the same.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ogsrl.sources.reading import file_hash, source_files
+from pipelines.stage import Stage, write_json
+
+
+def run(stage: Stage) -> None:
+    """Write data/NAME/source.json."""
+    remembered = stage.cache / f"hashes-{stage.cohort_name}.json"
+    known = json.loads(remembered.read_text()) if remembered.exists() else {}
+    hashes: dict[str, str] = {}
+    seen: dict[str, list[object]] = {}
+    for file in source_files(stage.cohort, stage.root):
+        status = file.stat()
+        mark = [status.st_size, status.st_mtime_ns]
+        old = known.get(str(file), [None, None])
+        value = old[1] if old[0] == mark else file_hash(file)
+        seen[str(file)] = [mark, value]
+        hashes[_label(file, stage.root)] = str(value)
+    if seen != known:
+        write_json(remembered, seen)
+    write_json(stage.data("source.json"), {"kind": stage.cohort.source.kind, "files": hashes})
+
+
+def _label(file: Path, root: Path) -> str:
+    return str(file.relative_to(root)) if file.is_relative_to(root) else file.name

@@ -1,0 +1,170 @@
+"""What every stage shares: its command line, lock, parent watch, progress, and how it fails.
+
+A stage is a function of a `Stage`; `pipelines.__main__` finds it by name. Errors of ours are shown
+as they are; any other error is shown without its message, which could quote a patient's value.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+from tqdm import tqdm
+
+from ogsrl.errors import OgsrlError
+from ogsrl.spec import Cohort, load_cohort
+from pipelines.params import Params, parse_params, read_params
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's surroundings: where things are, the cohort, the parameters."""
+
+    name: str
+    cohort_name: str
+    root: Path = field(default_factory=Path.cwd)
+
+    @cached_property
+    def cohort(self) -> Cohort:
+        """The cohort file."""
+        return self.cohort_of(self.cohort_name)
+
+    def cohort_of(self, name: str) -> Cohort:
+        """Any cohort's file."""
+        return load_cohort(self.root / "data_contracts" / f"{name}.yaml")
+
+    @cached_property
+    def params(self) -> Params:
+        """params.yaml with the cohort's overrides."""
+        values = {**read_params(self.root / "params.yaml"), "cohort": self.cohort_name}
+        return parse_params(values, self.cohort.overrides, "params.yaml or overrides")
+
+    def data(self, *parts: str) -> Path:
+        """A path under data/NAME/."""
+        return self.root.joinpath("data", self.cohort_name, *parts)
+
+    def report(self, *parts: str) -> Path:
+        """A path under reports/NAME/."""
+        return self.root.joinpath("reports", self.cohort_name, *parts)
+
+    @property
+    def cache(self) -> Path:
+        """Where locks and scratch files live, never an output."""
+        return self.root / ".cache" / "ogsrl"
+
+    def say(self, text: str) -> None:
+        """Tell the person who watches."""
+        print(f"{self.name}: {text}", flush=True)
+
+    @contextmanager
+    def progress(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """A bar on a terminal; elsewhere at most one line a second, and one at the end."""
+        shown = sys.stderr.isatty()
+        done, last = 0, time.monotonic()
+        with tqdm(total=total, desc=f"{self.name}: {what}", unit="", disable=not shown) as bar:
+
+            def update(amount: int) -> None:
+                nonlocal done, last
+                done += amount
+                bar.update(amount)
+                if not shown and time.monotonic() - last >= 1:
+                    last = time.monotonic()
+                    self.say(f"{what}: {done:,}" + (f" of {total:,}" if total else ""))
+
+            yield update
+        self.say(f"{what}: {done:,}")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write beside and rename; keys stay in their order, floats as Python prints them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.partial")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    beside.write_text(text + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def run_stage(stage: Stage, work: Callable[[Stage], None]) -> int:
+    """Run a stage under its lock; the exit status."""
+    _end_with_parent()
+    try:
+        with _lock(stage):
+            work(stage)
+    except OgsrlError as error:
+        for line in str(error).splitlines():
+            print(f"{stage.name}: {line}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{stage.name}: interrupted; nothing half-written is left", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if os.environ.get("OGSRL_DEBUG"):
+            raise
+        _show_without_values(stage, error)
+        return 70
+    return 0
+
+
+def _show_without_values(stage: Stage, error: Exception) -> None:
+    frames = traceback.extract_tb(error.__traceback__)
+    print(
+        f"{stage.name}: unexpected {type(error).__name__}, a defect of the program:",
+        file=sys.stderr,
+    )
+    for frame in frames:
+        name = Path(frame.filename)
+        print(f"  {name.parent.name}/{name.name}:{frame.lineno} in {frame.name}", file=sys.stderr)
+    print(
+        f"{stage.name}: its message is withheld, since it may quote a patient's value; "
+        "OGSRL_DEBUG=1 shows it",
+        file=sys.stderr,
+    )
+
+
+@contextmanager
+def _lock(stage: Stage) -> Iterator[None]:
+    """One run of a stage and cohort at a time; the lock dies with its process."""
+    stage.cache.mkdir(parents=True, exist_ok=True)
+    path = stage.cache / f"{stage.name}-{stage.cohort_name}.lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OgsrlError(
+                f"stage {stage.name} of cohort {stage.cohort_name} is already running; "
+                "wait for it, or end it"
+            ) from None
+        yield
+
+
+def _end_with_parent() -> None:
+    """End this process once dvc, or whoever started it, is gone (also when killed with -9)."""
+    chain = psutil.Process().parents()
+    named = [i for i, process in enumerate(chain) if _is_dvc(process)]
+    watched = chain[: named[0] + 1] if named else chain[:1]
+
+    def watch() -> None:
+        while all(process.is_running() for process in watched):
+            time.sleep(0.3)
+        os._exit(143)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _is_dvc(process: psutil.Process) -> bool:
+    try:
+        return any(Path(word).name == "dvc" for word in process.cmdline()[:3])
+    except psutil.Error:
+        return False

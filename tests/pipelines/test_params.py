@@ -1,0 +1,66 @@
+"""params.yaml: closed, typed, with a cohort's overrides, and every mistake told at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ogsrl.errors import SpecError
+from pipelines.params import parse_params, read_params
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+VALUES: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+
+
+def parse(overrides: dict[str, Any] | None = None, **changes: Any) -> Any:
+    return parse_params({**VALUES, **changes}, overrides or {}, "params.yaml")
+
+
+def test_the_committed_parameters_are_valid_and_complete() -> None:
+    params = parse()
+    assert params.cohort == "sepsis"
+    assert params.model_dump(by_alias=True, mode="json") == VALUES, "a default is not spelt out"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"prepare": {"history_step": 2}},
+            "prepare.history_step: unknown key.*prepare.history_steps",
+        ),
+        ({"sed": 1}, "sed: unknown key; the nearest is seed"),
+        ({"threads": 0}, "threads"),
+        ({"seed": "many"}, "seed"),
+        ({"validate": {"max_quarantine_share": 2}}, "validate.max_quarantine_share"),
+        ({"prepare": {"split": {"train": 0.9, "test": 0.9}}}, "prepare.split"),
+    ],
+)
+def test_a_mistake_names_the_key(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        parse(**changes)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(sed=1, threads=0)
+    assert "sed" in str(caught.value)
+    assert "threads" in str(caught.value)
+
+
+def test_a_cohorts_overrides_replace_single_values() -> None:
+    params = parse({"prepare": {"history_steps": 1}})
+    assert params.prepare.history_steps == 1
+    assert params.prepare.split_key == VALUES["prepare"]["split_key"]
+    with pytest.raises(SpecError, match="nearest is prepare"):
+        parse({"preparee": {}})
+
+
+def test_a_broken_file_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("seed: 1\ncohort: [\n")
+    with pytest.raises(SpecError, match=r"params.yaml: line \d"):
+        read_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("- 1\n")
+    with pytest.raises(SpecError, match="mapping"):
+        read_params(tmp_path / "params.yaml")

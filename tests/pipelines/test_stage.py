@@ -1,0 +1,111 @@
+"""How a stage runs and fails: locked, watched, silent about values, never half-written."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ogsrl.errors import ContractError, OgsrlError, SpecError
+from pipelines import repro
+from pipelines.stage import Stage, run_stage, write_json
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def stage(tmp_path: Path) -> Stage:
+    return Stage("validate", "sepsis", tmp_path)
+
+
+def test_our_errors_are_shown_and_any_other_keeps_its_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OGSRL_DEBUG", raising=False)
+
+    def wrong(_: Stage) -> None:
+        raise ContractError("map: 3 rows out of range")
+
+    def defect(_: Stage) -> None:
+        raise ValueError("could not convert 'patient 7713' to float")
+
+    assert run_stage(stage(tmp_path), wrong) == 1
+    assert "map: 3 rows" in capsys.readouterr().err
+    assert run_stage(stage(tmp_path), defect) == 70
+    shown = capsys.readouterr()
+    assert "unexpected ValueError" in shown.err
+    assert "in defect" in shown.err
+    assert "7713" not in shown.err + shown.out
+
+
+def test_the_same_stage_does_not_run_twice_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def again(outer: Stage) -> None:
+        assert run_stage(outer, lambda _: None) == 1
+
+    assert run_stage(stage(tmp_path), again) == 0
+    assert "already running" in capsys.readouterr().err
+    assert run_stage(stage(tmp_path), lambda _: None) == 0, "the lock was not released"
+
+
+def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_json(tmp_path / "a" / "b.json", {"x": [1, 0.1], "y": None})
+    assert json.loads((tmp_path / "a" / "b.json").read_text()) == {"x": [1, 0.1], "y": None}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a" / "b.json", {"x": float("nan")})
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.json"]
+    assert json.loads((tmp_path / "a" / "b.json").read_text())["x"] == [1, 0.1]
+
+
+def test_a_stage_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    child = (
+        "import time, sys; from pathlib import Path; from pipelines.stage import *;"
+        "run_stage(Stage('x', 'sepsis', Path(sys.argv[1])),"
+        "lambda s: (print(os.getpid(), flush=True), time.sleep(60)))"
+    )
+    parent = (
+        "import subprocess, sys;subprocess.run([sys.executable, '-c', sys.argv[1], sys.argv[2]])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent, child, str(tmp_path)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not psutil.pid_exists(pid)
+
+
+def test_only_locks_of_dead_processes_are_cleared(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    path = tmp_path / ".dvc" / "tmp" / "rwlock"
+    path.parent.mkdir(parents=True)
+    living = {"pid": os.getpid(), "cmd": "dvc"}
+    dead = {"pid": gone.pid, "cmd": "dvc"}
+    path.write_text(json.dumps({"a": {"read": [living, dead]}, "b": {"write": dead}}))
+    assert len(repro.clear_dead_locks(tmp_path)) == 1
+    assert json.loads(path.read_text()) == {"a": {"read": [living]}}
+    assert repro.clear_dead_locks(tmp_path) == []
+
+
+def test_choosing_a_cohort_changes_its_line_alone(tmp_path: Path) -> None:
+    (tmp_path / "data_contracts").mkdir()
+    (tmp_path / "data_contracts" / "other.yaml").touch()
+    (tmp_path / "params.yaml").write_text("# kept\ncohort: sepsis # which\nseed: 1\n")
+    repro.choose_cohort("other", tmp_path)
+    assert (tmp_path / "params.yaml").read_text() == "# kept\ncohort: other # which\nseed: 1\n"
+    with pytest.raises(SpecError, match="there is other"):
+        repro.choose_cohort("none", tmp_path)
+    assert issubclass(SpecError, OgsrlError)

@@ -1,0 +1,110 @@
+"""The pipeline as its users run it: DVC, real stages, interruptions, parameters, cohorts."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    made = Workspace.make(tmp_path_factory.mktemp("clone"), patients=1500)
+    made.call("./run", "repro")
+    return made
+
+
+def test_a_second_run_runs_nothing_and_git_sees_no_data(workspace: Workspace) -> None:
+    again = workspace.call("./run", "repro")
+    assert workspace.ran(again.stdout) == []
+    assert "up to date" in again.stdout
+    seen = workspace.call("git", "status", "--porcelain").stdout.split()
+    assert set(seen) <= {"M", "??", "params.yaml", "dvc.lock"}, seen
+
+
+def test_one_parameter_reruns_only_what_depends_on_it(workspace: Workspace) -> None:
+    workspace.change("history_steps: 3", "history_steps: 2")
+    assert workspace.ran(workspace.call("./run", "repro").stdout) == ["prepare"]
+    workspace.change("max_quarantine_share: 0.05", "max_quarantine_share: 0.04")
+    ran = workspace.ran(workspace.call("./run", "repro").stdout)
+    assert ran == ["validate"], "the validated rows are the same, so prepare has nothing to do"
+    workspace.change("history_steps: 2", "history_steps: 3")
+    workspace.change("max_quarantine_share: 0.04", "max_quarantine_share: 0.05")
+    back = workspace.call("./run", "repro").stdout
+    assert workspace.ran(back) == [], "DVC's run cache knows this"
+
+
+@pytest.mark.parametrize("stage", ["ingest", "validate", "prepare"])
+def test_a_stage_killed_midway_and_repeated_gives_the_same_bytes(
+    workspace: Workspace, stage: str
+) -> None:
+    before = workspace.hashes()
+    command = ["./run", stage, "--cohort", "sepsis"]
+    started = time.monotonic()
+    workspace.call(*command)
+    lasted = time.monotonic() - started
+    assert workspace.hashes() == before
+    for share in (0.5, 0.8, 0.95):
+        process = workspace.start(*command)
+        time.sleep(lasted * share)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    workspace.call(*command)
+    assert workspace.hashes() == before
+
+
+def test_dvc_killed_midway_leaves_no_orphan_and_the_same_bytes_when_repeated(
+    workspace: Workspace,
+) -> None:
+    before = workspace.hashes()
+    for wait in (4, 8):
+        process = workspace.start("./run", "dvc", "repro", "--force", "--downstream", "ingest")
+        time.sleep(wait)
+        stages = psutil.Process(process.pid).children(recursive=True)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        _, alive = psutil.wait_procs(stages, timeout=10)
+        assert alive == [], "a stage outlived dvc"
+    workspace.call("./run", "repro")
+    assert workspace.hashes() == before
+
+
+def test_a_failing_stage_shows_no_data_to_git(workspace: Workspace) -> None:
+    workspace.change("split: {train: 0.5,", "split: {train: 0.7,")
+    failed = workspace.call("./run", "repro", check=False)
+    assert failed.returncode != 0
+    assert "prepare.split" in failed.stdout + failed.stderr
+    seen = workspace.call("git", "status", "--porcelain").stdout.split()
+    assert set(seen) <= {"M", "??", "params.yaml", "dvc.lock"}, seen
+    workspace.change("split: {train: 0.7,", "split: {train: 0.5,")
+    workspace.call("./run", "repro")
+
+
+def test_another_cohort_is_an_experiment_of_the_same_pipeline(workspace: Workspace) -> None:
+    text = (workspace.root / "data_contracts" / "sepsis.yaml").read_text()
+    other = workspace.root / "data_contracts" / "harder.yaml"
+    other.write_text(
+        text.replace("name: sepsis", "name: harder").replace("confounding: 0.0", "confounding: 0.5")
+    )
+    workspace.call("git", "add", "-A")
+    workspace.call("git", "commit", "-q", "-m", "harder")
+    workspace.call("./run", "dvc", "exp", "run", "-q", "-S", "cohort=harder")
+    assert (workspace.root / "reports" / "harder" / "dataset.json").exists()
+    assert "cohort: harder" in (workspace.root / "params.yaml").read_text()
+    back = workspace.call("./run", "repro", "--cohort", "sepsis").stdout
+    assert "params.yaml now says cohort: sepsis" in back
+    assert workspace.ran(back) == []
+
+
+def test_plots_are_shown_without_the_network(workspace: Workspace, tmp_path: Path) -> None:
+    workspace.call("./run", "dvc", "plots", "show", "-o", str(tmp_path / "plots"))
+    page = (tmp_path / "plots" / "index.html").read_text()
+    assert "dataset_dose_plane" in page
+    assert "<script" not in page
+    assert "http" not in page

@@ -1,0 +1,104 @@
+"""The command line: what it prints, its exit codes, and that it never shows a traceback."""
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ogsrl.cli import main
+from ogsrl.spec import load_cohort
+from tests.spec.planted import BASE
+from tests.spec.test_draft import diabetes
+
+SEPSIS = str(Path(__file__).parents[1] / "data_contracts" / "sepsis.yaml")
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def commands(group=main, path=()):
+    yield path, group
+    if isinstance(group, click.Group):
+        for name, command in group.commands.items():
+            yield from commands(command, (*path, name))
+
+
+@pytest.mark.parametrize("path", [path for path, _ in commands()], ids=" ".join)
+def test_every_command_has_help_with_an_example(path):
+    result = run(*path, "--help")
+    assert result.exit_code == 0
+    assert "Example: ogsrl" in result.output
+
+
+def test_a_right_file_is_ok():
+    result = run("spec", "check", SEPSIS)
+    assert result.exit_code == 0
+    assert "ok, 25 columns, 2 doses" in result.output
+
+
+def test_a_wrong_file_ends_with_two_and_every_mistake_on_stderr(tmp_path):
+    path = tmp_path / "demo.yaml"
+    path.write_text(BASE.replace("spo2 < 92", "spo2 = 92").replace("discount: 0.99", "discount: 2"))
+    result = run("spec", "check", path)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "2 mistakes" in result.stderr
+    assert "line 5, discount" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_mistakes_can_be_had_as_json(tmp_path):
+    path = tmp_path / "demo.yaml"
+    path.write_text(BASE.replace("discount: 0.99", "discount: 2"))
+    result = run("spec", "check", "--json", path)
+    assert result.exit_code == 2
+    found = json.loads(result.stdout)
+    assert not found["ok"]
+    assert found["mistakes"][0]["path"] == "discount"
+    assert json.loads(run("spec", "check", "--json", SEPSIS).stdout)["ok"]
+
+
+def test_a_cohort_is_shown_as_a_table_or_as_json():
+    assert "Oxygen saturation below 92 %" in run("spec", "show", SEPSIS).output
+    shown = json.loads(run("spec", "show", "--json", SEPSIS).output)
+    assert shown == load_cohort(SEPSIS).model_dump(mode="json")
+
+
+@pytest.mark.parametrize("command", ["check", "show", "draft"])
+def test_a_file_that_is_not_there_ends_with_two(command, tmp_path):
+    result = run("spec", command, tmp_path / "none.csv")
+    assert result.exit_code == 2
+    assert "no such file" in result.stderr
+
+
+def test_a_wrong_option_ends_with_two():
+    assert run("spec", "show", "--colour", SEPSIS).exit_code == 2
+
+
+@pytest.mark.parametrize("kind", ["csv", "semicolon", "parquet"])
+def test_a_draft_of_a_file_passes_the_check(kind, tmp_path):
+    table = tmp_path / ("glucose.parquet" if kind == "parquet" else "glucose.csv")
+    if kind == "parquet":
+        diabetes().to_parquet(table)
+    else:
+        diabetes().to_csv(table, index=False, sep=";" if kind == "semicolon" else ",")
+    out = tmp_path / "glucose.yaml"
+    result = run("spec", "draft", table, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    assert run("spec", "check", out).exit_code == 0
+    assert run("spec", "draft", table).output == out.read_text()
+    assert run("spec", "draft", table, "--out", out).exit_code == 2, "nothing is overwritten"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00garbage", b'a,b\n"1,2\n3', b"PAR1 broken"])
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_an_unreadable_table_is_named_without_what_is_in_it(content, ending, tmp_path):
+    table = tmp_path / f"bad.{ending}"
+    table.write_bytes(content)
+    result = run("spec", "draft", table)
+    assert result.exit_code == 2
+    assert "garbage" not in result.output
+    assert "Traceback" not in result.output

@@ -1,0 +1,86 @@
+"""A copy of the repository's tracked files as its own git repository, for whole runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A fresh clone with the virtual environment of the repository under test."""
+
+    root: Path
+
+    @classmethod
+    def make(cls, root: Path, *, patients: int) -> Workspace:
+        """Copy what git would: tracked files and new ones that are not ignored."""
+        listed = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+        for name in listed:
+            if (REPOSITORY / name).is_file() and name != "dvc.lock":
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(REPOSITORY / name, root / name)
+        (root / ".venv").symlink_to(REPOSITORY / ".venv")
+        made = cls(root)
+        made.change("patients: null", f"patients: {patients}")
+        for command in ("git init -q", "git add -A", "git commit -q -m start"):
+            made.call(*command.split())
+        return made
+
+    def change(self, old: str, new: str, file: str = "params.yaml") -> None:
+        """Replace one piece of a text file."""
+        text = (self.root / file).read_text()
+        assert old in text, f"{file} has no {old}"
+        (self.root / file).write_text(text.replace(old, new, 1))
+
+    def call(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command here and return what it printed."""
+        done = subprocess.run(
+            command, cwd=self.root, capture_output=True, text=True, check=False, env=self.env()
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command here, in a process group of its own."""
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=self.env(),
+            start_new_session=True,
+        )
+
+    def env(self) -> dict[str, str]:
+        """The environment of a person who just cloned: nothing of this test run's."""
+        names = {"author": "a", "committer": "a"}
+        git = {f"GIT_{n.upper()}_{k}": "a@example.org" for n in names for k in ("NAME", "EMAIL")}
+        kept = {k: v for k, v in os.environ.items() if not re.match("PYTEST|OGSRL|MLFLOW", k)}
+        return {**kept, **git, "GIT_CONFIG_GLOBAL": os.devnull}
+
+    def ran(self, output: str) -> list[str]:
+        """Names of the stages that DVC says it ran."""
+        return re.findall(r"Running stage '([^']+)'", output)
+
+    def hashes(self, *, exempt: str = "data_docs") -> dict[str, str]:
+        """The sha256 of every file under data/ and reports/, Data Docs apart."""
+        return {
+            str(path.relative_to(self.root)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for folder in ("data", "reports")
+            for path in sorted((self.root / folder).rglob("*"))
+            if path.is_file() and exempt not in path.parts
+        }
