@@ -35,35 +35,26 @@ class OgsrlGroup(click.Group):
             context.exit(MISTAKE)
 
 
-@click.group(cls=OgsrlGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=OgsrlGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 2 a mistake to mend. Example: ogsrl spec show data_contracts/sepsis.yaml",
+)
 @click.version_option(package_name="ogsrl")
 def main() -> None:
-    r"""Offline, guarded learning of treatment policies from logged patients.
-
-    \b
-    Example: ogsrl spec show data_contracts/sepsis.yaml
-    Exit codes: 0 done, 2 a mistake that you can mend.
-    """
+    """Offline, guarded learning of treatment policies from logged patients."""
 
 
-@main.group()
+@main.group(epilog="Example: ogsrl spec check data_contracts/sepsis.yaml")
 def spec() -> None:
-    r"""Check, show and draft cohort files.
-
-    \b
-    Example: ogsrl spec check data_contracts/sepsis.yaml
-    """
+    """Check, show and draft cohort files."""
 
 
-@spec.command("check")
+@spec.command("check", epilog="Example: ogsrl spec check data_contracts/sepsis.yaml")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def spec_check(file: Path, as_json: bool) -> None:
-    r"""Report every mistake of a cohort FILE at once, with its line.
-
-    \b
-    Example: ogsrl spec check data_contracts/sepsis.yaml
-    """
+    """Report every mistake of a cohort FILE at once, with its line."""
     try:
         cohort = load_cohort(file)
     except CohortFileError as error:
@@ -84,31 +75,27 @@ def spec_check(file: Path, as_json: bool) -> None:
         click.echo(f"  look again: {note}")
 
 
-@spec.command("show")
+@spec.command("show", epilog="Example: ogsrl spec show data_contracts/sepsis.yaml")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the parsed cohort as JSON.")
 def spec_show(file: Path, as_json: bool) -> None:
-    r"""Print a cohort FILE as a table in words and units.
-
-    \b
-    Example: ogsrl spec show data_contracts/sepsis.yaml
-    """
+    """Print a cohort FILE as a table in words and units."""
     cohort = load_cohort(file)
     click.echo(json.dumps(cohort.model_dump(mode="json"), indent=2) if as_json else show(cohort))
 
 
-@spec.command("draft")
+@spec.command(
+    "draft",
+    epilog="Example: ogsrl spec draft icu.csv --dose insulin_units --out data_contracts/icu.yaml",
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", help="Name of the cohort; the file's name if not given.")
 @click.option("--dose", "doses", multiple=True, help="A column that is a dose; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write there instead of printing.")
 def spec_draft(file: Path, name: str | None, doses: tuple[str, ...], out: Path | None) -> None:
-    r"""Write a first cohort file for a table of stays, each guess marked.
+    """Write a first cohort file for a table of stays, each guess marked.
 
     FILE is a CSV or parquet file with a row a stay and step.
-
-    \b
-    Example: ogsrl spec draft icu.csv --dose insulin_units --out data_contracts/icu.yaml
     """
     if out is not None and out.exists():
         raise SourceError(f"{out}: exists already; remove it or choose another name")

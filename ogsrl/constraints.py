@@ -155,8 +155,7 @@ class CostCounts:
 def attach_costs(frame: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
     """Add `cost_<name>` for each constraint: the constraint on the stay's next row.
 
-    A missing value carries the last known one; doses, where an expression has them, are the
-    step's own. A death's step costs what `step_cost` says; a discharge's or horizon's last step
+    A missing value carries the last known one. A death's step costs what `step_cost` says; a discharge's or horizon's last step
     has no next row and costs 0; a censored stay's last row is no step and costs NaN.
 
     >>> from ogsrl.constraints import _example
@@ -175,7 +174,7 @@ def attach_costs(frame: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
     death, censored = _ends(frame, "death"), _ends(frame, "censored")
     costs = {}
     for name, rule in constraint_rules(cohort).items():
-        unsafe = np.nan_to_num(_on_next_row(frame, rule.expression, stays, cohort)[0])
+        unsafe = np.nan_to_num(_on_next_row(frame, rule.expression, stays)[0])
         spent: Floats | float = 0.0
         if rule.kind == "ever":
             met = np.maximum(unsafe, death)
@@ -192,7 +191,7 @@ def cost_sources(frame: pd.DataFrame, cohort: Cohort) -> dict[str, npt.NDArray[n
     """What each row's cost rests on, per constraint: places in SOURCES."""
     stays = _stays(frame, cohort)
     return {
-        name: _sources(*_on_next_row(frame, rule.expression, stays, cohort), stays)
+        name: _sources(*_on_next_row(frame, rule.expression, stays), stays)
         for name, rule in constraint_rules(cohort).items()
     }
 
@@ -251,10 +250,10 @@ def attach_rewards(frame: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
     added = {"reward": reward}
     if cohort.reward.step is not None:
         expression = parse_expression(cohort.reward.step)
-        added["reward"] = reward + np.nan_to_num(_on_next_row(frame, expression, stays, cohort)[0])
+        added["reward"] = reward + np.nan_to_num(_on_next_row(frame, expression, stays)[0])
     if cohort.reward.shaping is not None:
         expression = parse_expression(cohort.reward.shaping)
-        added["shaping"] = np.nan_to_num(_on_next_row(frame, expression, stays, cohort)[0])
+        added["shaping"] = np.nan_to_num(_on_next_row(frame, expression, stays)[0])
     return frame.assign(
         **{name: np.where(censored, np.nan, values) for name, values in added.items()}
     )
@@ -267,26 +266,23 @@ def reward_counts(frame: pd.DataFrame, cohort: Cohort) -> RewardCounts:
     unknown = 0
     if cohort.reward.step is not None:
         expression = parse_expression(cohort.reward.step)
-        found = _on_next_row(frame, expression, stays, cohort)
+        found = _on_next_row(frame, expression, stays)
         unknown = int((_sources(*found, stays) == SOURCES.index("unknown")).sum())
     assumed = alive & frame["died"].isna().to_numpy(bool) if cohort.outcome else alive & False
     return RewardCounts(int(_died_later(frame).sum()), int(assumed.sum()), unknown)
 
 
 def _on_next_row(
-    frame: pd.DataFrame, expression: Expression, stays: Stays, cohort: Cohort
+    frame: pd.DataFrame, expression: Expression, stays: Stays
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """The expression on each row's next row, and whether that row had all columns charted.
 
-    States are the next row's, carried; doses are the row's own. NaN on a stay's last row.
+    A missing value is the last known one. NaN on a stay's last row.
     """
     columns = sorted(expression.columns)
     charted = np.ones(len(frame), bool)
     values = {}
     for name, raw in _floats(frame, columns).items():
-        if name in cohort.actions:
-            values[name] = raw
-            continue
         charted &= ~np.isnan(raw)
         values[name] = stays.next(stays.carry(raw))
     result = np.broadcast_to(expression.numpy(values), len(frame)).astype(np.float64)

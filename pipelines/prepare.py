@@ -6,9 +6,9 @@ Training rows are read a column at a time to fit, then every part is written in 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
 from contextlib import ExitStack
-from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,16 +30,16 @@ def run(stage: Stage) -> None:
     cohort, params = stage.cohort, stage.params.prepare
     table = stage.data("validated", "trajectories.parquet")
     source = json.loads(stage.report("cohort.json").read_text(encoding="utf-8"))
-    part_of = _part_of_rows(stage)
-    train = part_of == PARTS.index("train")
+    train = _training_rows(stage, table)
 
     def column(name: str) -> pd.Series:
-        return read(table, [name])[name][train].reset_index(drop=True)
+        values: pd.Series = read(table, [name])[name]
+        return values[train].reset_index(drop=True)
 
     rows = TrainingRows(column, cohort)
     preparation = fit(rows, cohort, params)
     parts = Parts(cohort)
-    counts = _write_parts(stage, preparation, parts, part_of)
+    counts = _write_parts(stage, preparation, parts, len(train))
     check_disjoint(parts.patients())
     findings = check_leakage(rows, source["source"]["shifted"], parts)
     preparation.save(stage.data("prepared"))
@@ -56,61 +56,52 @@ def run(stage: Stage) -> None:
     _draw(stage, dataset)
     for finding in findings:
         if finding.status in ("leak", "warning"):
-            stage.say(f"{finding.status}: {asdict(finding)['check']}: {finding.message}")
+            stage.say(f"{finding.status}: {finding.check}: {finding.message}")
+    if any(finding.status == "leak" for finding in findings):
+        shutil.rmtree(stage.data("prepared"))  # the report stays, what leaks does not
     raise_on_leak(findings)
 
 
-def _part_of_rows(stage: Stage) -> npt.NDArray[np.int8]:
-    """Number in PARTS of every row of the validated table, from its patient's id alone."""
-    table = stage.data("validated", "trajectories.parquet")
-    split = stage.params.prepare.honour_source_splits and "split" in table_schema(table).names
-    wanted = ["patient_id", "split"] if split else ["patient_id"]
-    numbers = {part: number for number, part in enumerate(PARTS)}
-    found = [
-        assign_parts(part["patient_id"], stage.params.prepare, part["split"] if split else None)
-        .map(numbers)
-        .to_numpy(np.int8)
-        for part in read_parts(table, wanted)
-    ]
-    return np.concatenate([np.zeros(0, np.int8), *found])
+def _split(stage: Stage, frame: pd.DataFrame) -> pd.Series:
+    return assign_parts(frame["patient_id"], stage.params.prepare, frame.get("split"))
+
+
+def _training_rows(stage: Stage, table: Path) -> npt.NDArray[np.bool_]:
+    """Which rows of the validated table are of training patients."""
+    wanted = [name for name in ("patient_id", "split") if name in table_schema(table).names]
+    flags = [(_split(stage, part) == "train").to_numpy() for part in read_parts(table, wanted)]
+    return np.concatenate([np.zeros(0, bool), *flags])
 
 
 def _write_parts(
-    stage: Stage, preparation: Preparation, parts: Parts, part_of: npt.NDArray[np.int8]
+    stage: Stage, preparation: Preparation, parts: Parts, rows: int
 ) -> dict[str, dict[str, int]]:
     """One file a part; patients, stays and rows of each."""
     table = stage.data("validated", "trajectories.parquet")
-    patients: dict[str, set[str]] = {part: set() for part in PARTS}
-    counts = {part: {"patients": 0, "stays": 0, "rows": 0} for part in PARTS}
-    with ExitStack() as stack, stage.progress("rows prepared", len(part_of)) as update:
+    counts: dict[str, dict[str, int]] = {
+        part: {"patients": 0, "stays": 0, "rows": 0} for part in PARTS
+    }
+    with ExitStack() as stack, stage.progress("rows prepared", rows) as update:
         writers = {
             part: stack.enter_context(
                 TableWriter(stage.data("prepared", f"{part}.parquet"), preparation.schema)
             )
             for part in PARTS
         }
-        for part, frame in _frames(stage, part_of):
-            parts.add(part, frame)
-            writers[part].write(preparation.apply(frame))
-            patients[part].update(frame["patient_id"].unique())
-            counts[part]["stays"] += frame["stay_id"].nunique()
-            counts[part]["rows"] += len(frame)
+        for frame in read_parts(table):
+            split = _split(stage, frame)
+            for part, writer in writers.items():
+                chosen = frame[split == part].reset_index(drop=True)
+                if len(chosen):
+                    parts.add(part, chosen)
+                    writer.write(preparation.apply(chosen))
+                    counts[part]["stays"] += chosen["stay_id"].nunique()
+                    counts[part]["rows"] += len(chosen)
             update(len(frame))
-    for part in PARTS:
-        counts[part]["patients"] = len(patients[part])
-    stage.say(f"{table.name}: " + ", ".join(f"{p} {n['patients']:,}" for p, n in counts.items()))
+    for name, people in parts.patients().items():
+        counts[name]["patients"] = len(people)
+    stage.say("patients: " + ", ".join(f"{p} {n['patients']:,}" for p, n in counts.items()))
     return counts
-
-
-def _frames(stage: Stage, part_of: npt.NDArray[np.int8]) -> Iterator[tuple[str, pd.DataFrame]]:
-    at = 0
-    for frame in read_parts(stage.data("validated", "trajectories.parquet")):
-        here = part_of[at : at + len(frame)]
-        at += len(frame)
-        for number, part in enumerate(PARTS):
-            chosen = frame[here == number]
-            if len(chosen):
-                yield part, chosen.reset_index(drop=True)
 
 
 def _kept(name: str, counts: dict[str, dict[str, int]]) -> dict[str, Any]:

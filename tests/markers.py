@@ -20,7 +20,7 @@ from ogsrl.spec import Cohort
 
 #: Folders where patients may be: everything else is searched.
 PRIVATE = ("data", "private", ".dvc/cache", ".dvc/tmp", ".git", ".venv")
-_STAYS = 12
+_STAYS = 8  # fewer patients than a site needs to be named
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def plant(frame: pd.DataFrame, cohort: Cohort, *, breaking: bool) -> tuple[pd.Da
     """A copy of a table whose first stays carry markers in every column.
 
     Args:
-        frame: A clean table of at least 12 stays.
+        frame: A clean table of at least 8 stays.
         cohort: Its cohort.
         breaking: Whether the markers break the contract, or keep it (where a column allows).
     """

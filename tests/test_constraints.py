@@ -183,13 +183,6 @@ def test_a_censored_last_row_has_no_reward() -> None:
     assert frame["reward"].isna().tolist() == [False, True]
 
 
-def test_a_dose_in_a_step_expression_is_the_steps_own() -> None:
-    frame = table(([95, 95], "discharge", False))
-    frame["fluid"] = [100.0, 900.0]
-    rewarded = cohort(reward={"step": "fluid"})
-    assert attach_rewards(frame, rewarded)["reward"].tolist() == [100, 0]
-
-
 def test_a_hazard_without_its_column_is_not_evaluable_and_an_unknown_value_stays_unknown() -> None:
     frame = table(([85, NAN, 95], "discharge", False))
     found = hazards(frame, cohort())

@@ -42,7 +42,7 @@ class Sample:
         rows = np.flatnonzero(np.isin(layout.number, chosen))
         values = np.full((len(rows), len(self.columns)), np.nan, np.float32)
         for place, name in enumerate(self.columns):
-            if name in frame:
+            if name in frame and pd.api.types.is_numeric_dtype(frame[name]):
                 with np.errstate(over="ignore"):
                     values[:, place] = frame[name].to_numpy(np.float64, na_value=np.nan)[rows]
         self._hash = np.concatenate([self._hash, stays[chosen]])

@@ -21,7 +21,7 @@ _PRIME: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX: Final = np.uint64(0xBF58476D1CE4E5B9)
 _NAN: Final = np.uint64(0x7FF8000000000000)
 
-#: Stays with fewer charted numbers may be equal by chance.
+#: Stays with fewer charted numbers, repeats not counted, may be equal by chance.
 _MIN_NUMBERS: Final = 10
 
 
@@ -95,7 +95,9 @@ class StayBook:
         ]
         charted = np.zeros(len(frame), np.int64)
         for name in numeric:
-            charted += frame[name].notna().to_numpy()
+            value = frame[name].to_numpy(np.float64, na_value=np.nan)
+            fresh = (value != layout.before(value)) | ~layout.later
+            charted += fresh & ~np.isnan(value)
         self._numbers.append(layout.total(charted))
         self.rows += len(frame)
         return np.arange(begin, begin + layout.stays)

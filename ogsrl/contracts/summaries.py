@@ -104,7 +104,8 @@ def column_summary(
     for name in tally.columns:
         if name not in usable:
             continue
-        if name in cohort.states:
+        # a gap where there may be none puts its stay aside (value_given), not the whole cohort
+        if name in cohort.states and cohort.states[name].missing != "never":
             share, allowed = tally.missing_share(name), cohort.states[name].max_missing
             words = f"; in {share:.1%} of rows, at most {allowed:.0%} allowed"
             excess = max(share - allowed, 0.0)

@@ -38,7 +38,9 @@ def test_the_site_is_made_by_great_expectations_from_the_suites_that_judged(fold
     pages = {page.parts[-4] for page in folder.rglob("validations/*/*/*/*.html")}
     assert pages == {"cohort", "columns", "sites", "stays", "rows"}
     rows = next(folder.rglob("validations/rows/*/*/*.html")).read_text()
-    assert "plausible_range:spo2" in rows
+    assert "cumulative_sum:fluid_total" in rows
+    suite = (folder / "gx" / "expectations" / "rows.html").read_text()
+    assert "plausible_range:spo2" in suite
     assert "Success" in rows or "Failed" in rows
     index = (folder / "gx" / "index.html").read_text()
     for link in re.findall(r'href="([^"#:]+\.html)"', index):

@@ -19,6 +19,7 @@ LINEAR = 0.9
 ALONE = 0.6
 LATE = 0.1
 LATE_WARNING = 0.03
+LATE_ROWS = 1000
 PERSISTENT = 0.9
 
 
@@ -141,6 +142,9 @@ def answered_late(sample: Sample) -> Finding:
     scores: dict[tuple[str, ...], float] = {}
     rows = sample.later & (sample.stays.step >= 2)
     held_out = sample.held_out[rows]
+    if min(held_out.sum(), (~held_out).sum()) < LATE_ROWS:
+        why = f"fewer than {2 * LATE_ROWS} steps: chance alone could look like this"
+        return not_run("timing", "dose_answers_the_past", why)
     for dose in sample.cohort.actions:
         target, base = sample.numpy(dose)[rows], sample.previous_doses(dose)[rows]
         for name in sample.cohort.observations:

@@ -28,7 +28,7 @@ def round_out(value: float, *, up: bool) -> float:
     >>> round_out(187.3, up=True), round_out(187.3, up=False), round_out(-0.032, up=False)
     (200.0, 100.0, -0.04)
     """
-    if value == 0 or not math.isfinite(value):
+    if abs(value) < 1e-12 or not math.isfinite(value):
         return 0.0
     power = 10.0 ** math.floor(math.log10(abs(value)))
     digit = math.ceil(value / power - 1e-9) if up else math.floor(value / power + 1e-9)
