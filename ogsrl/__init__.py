@@ -1,3 +1,3 @@
-"""OGSRL: offline, guarded, safe reinforcement learning of treatment policies from logged patients."""
+"""OGSRL: offline, guarded, safe reinforcement learning of treatment from logged patients."""
 
 __version__ = "0.1.0"

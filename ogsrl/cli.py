@@ -38,7 +38,7 @@ class OgsrlGroup(click.Group):
 @click.group(
     cls=OgsrlGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 2 a mistake to mend. Example: ogsrl spec show data_contracts/sepsis.yaml",
+    epilog="Exit codes: 0 done, 2 mistake. Example: ogsrl spec show data_contracts/sepsis.yaml",
 )
 @click.version_option(package_name="ogsrl")
 def main() -> None:

@@ -155,8 +155,9 @@ class CostCounts:
 def attach_costs(frame: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
     """Add `cost_<name>` for each constraint: the constraint on the stay's next row.
 
-    A missing value carries the last known one. A death's step costs what `step_cost` says; a discharge's or horizon's last step
-    has no next row and costs 0; a censored stay's last row is no step and costs NaN.
+    A missing value carries the last known one. A death's step costs what `step_cost` says; a
+    discharge's or horizon's last step has no next row and costs 0; a censored stay's last row is
+    no step and costs NaN.
 
     >>> from ogsrl.constraints import _example
     >>> frame, cohort = _example()

@@ -170,7 +170,7 @@ class _Run:
                 "detail": [
                     f"; {aside} of {stays} stays, at most {max_quarantine_share:.1%} allowed"
                     if stays
-                    else "; the table has no rows"
+                    else "; the table has 0 rows"
                 ],
             }
         )
