@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks._corruptions_catalogue import CATALOGUE, Case, Corruption
+from benchmarks._corruptions_catalogue import CATALOGUE
 from benchmarks._corruptions_files import FILES, FileCorruption, csv, parquet, timed
+from benchmarks._corruptions_kinds import Case, Corruption
 from benchmarks._report import arguments, report
 from ogsrl.contracts import Contract, Verdict
 from ogsrl.errors import SourceError

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from ogsrl.contracts.judge import Judge, Judged
+from ogsrl.contracts.row_rules import row_rules
 from ogsrl.contracts.rules import (
     Rule,
     cohort_rules,
     column_rules,
-    row_rules,
     site_rules,
     stay_rules,
 )

@@ -121,6 +121,8 @@ def column_summary(
             {"column": "site", "site_given": float(without), "detail": f"; {without} stays"}
         )
     for name, (broken, known) in checks.items():
+        if known == 0:
+            continue  # not evaluable: a column is missing, which has a rule of its own
         check = cohort.checks[name]
         share = broken / max(known, 1)
         measure = "check" if check.severity == "error" else "check_warning"

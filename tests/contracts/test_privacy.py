@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks._corruptions_catalogue import CATALOGUE, Case
+from benchmarks._corruptions_catalogue import CATALOGUE
+from benchmarks._corruptions_kinds import Case
 from ogsrl.contracts import Contract
 from ogsrl.contracts.data_docs import write_data_docs
 from ogsrl.errors import ContractError

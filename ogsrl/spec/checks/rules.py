@@ -15,7 +15,7 @@ _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 def check_rules(parts: Parts) -> None:
-    """Reward, constraints and hazards."""
+    """Reward, constraints, checks and hazards."""
     _check_reward(parts)
     for name in parts.declared("constraints"):
         path = ("constraints", name)
@@ -27,6 +27,8 @@ def check_rules(parts: Parts) -> None:
                 parts.tree.add((*path, "expression"), "constraint_static", message)
         if name in parts.constraints:
             _check_limit(parts, (*path, "limit"), parts.constraints[name].limit)
+    for name in parts.declared("checks"):
+        _check_expression(parts, ("checks", name, "expression"), boolean=True, doses=True)
     for name in parts.declared("hazards"):
         where = ("hazards", name, "expression")
         hazard = _check_expression(parts, where, boolean=True, doses=True)

@@ -1,0 +1,148 @@
+"""No patient's value or id leaves data/ on any path of the stages, the failing ones included."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from ogsrl.spec import Cohort, load_cohort
+from ogsrl.trajectories import starts
+from tests.markers import Markers, plant
+from tests.workspace import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+STAGES = ("source", "ingest", "validate", "prepare")
+
+
+@pytest.fixture(scope="module")
+def cohort() -> Cohort:
+    return load_cohort(REPOSITORY / "data_contracts" / "sepsis.yaml")
+
+
+@pytest.fixture(scope="module")
+def clean() -> pd.DataFrame:
+    from ogsrl.sources.simulator import simulate  # noqa: PLC0415 - one test module needs it
+
+    return simulate(600, seed=11)
+
+
+def workspace(root: Path, table: pd.DataFrame | bytes, name: str) -> None:
+    text = yaml.safe_load((REPOSITORY / "data_contracts" / "sepsis.yaml").read_text())
+    text["source"] = {"kind": "table", "path": f"private/{name}"}
+    (root / "data_contracts").mkdir()
+    (root / "data_contracts" / "sepsis.yaml").write_text(yaml.safe_dump(text, sort_keys=False))
+    shutil.copy(REPOSITORY / "params.yaml", root)
+    (root / "private").mkdir()
+    if isinstance(table, bytes):
+        (root / "private" / name).write_bytes(table)
+    elif name.endswith(".csv"):
+        table.to_csv(root / "private" / name, index=False)
+    else:
+        table.to_parquet(root / "private" / name)
+
+
+def run(root: Path) -> tuple[list[str], str]:
+    """Stages that succeeded, until one fails; and everything that was printed."""
+    done: list[str] = []
+    said = ""
+    for stage in STAGES:
+        ended = subprocess.run(
+            [sys.executable, "-m", "pipelines", stage, "--cohort", "sepsis"],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said += ended.stdout + ended.stderr
+        if ended.returncode:
+            break
+        done.append(stage)
+    return done, said
+
+
+def leaks(root: Path, said: str, markers: Markers) -> list[str]:
+    return markers.in_text(said) + markers.found_in(root)
+
+
+@pytest.mark.parametrize("breaking", [False, True])
+@pytest.mark.parametrize("name", ["planted.parquet", "planted.csv"])
+def test_whole_runs_show_nothing(
+    cohort: Cohort, clean: pd.DataFrame, tmp_path: Path, breaking: bool, name: str
+) -> None:
+    planted, markers = plant(clean, cohort, breaking=breaking)
+    workspace(tmp_path, planted, name)
+    done, said = run(tmp_path)
+    assert done == list(STAGES), said
+    assert leaks(tmp_path, said, markers) == []
+    folder = tmp_path / "data" / "sepsis" / "validated"
+    aside = pd.read_parquet(folder / "quarantine.parquet")["stay_id"].str.contains("MARKstay")
+    kept = pd.read_parquet(folder / "trajectories.parquet")["stay_id"].str.contains("MARKstay")
+    assert aside.any() if breaking else kept.any()
+
+
+def _spoil(column: str, words: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    def spoil(frame: pd.DataFrame) -> pd.DataFrame:
+        made = frame.astype(object).copy()
+        made.loc[made.index[5:9], column] = words
+        return made
+
+    return spoil
+
+
+def _leak(frame: pd.DataFrame) -> pd.DataFrame:
+    """A column that gives the dose of its own row away."""
+    return frame.assign(cvp=(frame["iv_fluid"] / 60).clip(upper=39))
+
+
+def _all_break(frame: pd.DataFrame) -> pd.DataFrame:
+    made = frame.copy()
+    made.loc[starts(made["stay_id"]), "map"] += 5000.123
+    return made
+
+
+BAD: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
+    "text in a number": (_spoil("map", "MARKvalue 81.93x"), "ingest"),
+    "decimal comma": (_spoil("lactate", "81,9371"), "ingest"),
+    "id twice": (_spoil("patient_id", "markpatientP1"), "ingest"),
+    "no flag": (_spoil("died", "MARKvalue"), "ingest"),
+    "no step": (_spoil("step", "MARKvalue"), "ingest"),
+    "most stays broken": (_all_break, "validate"),
+    "a leak": (_leak, "prepare"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_failing_runs_show_nothing(
+    cohort: Cohort, clean: pd.DataFrame, tmp_path: Path, kind: str
+) -> None:
+    spoil, failing = BAD[kind]
+    planted, markers = plant(clean, cohort, breaking=False)
+    if kind == "id twice":
+        planted.loc[planted.index[:5], "patient_id"] = "MARKpatientP1"
+    workspace(tmp_path, spoil(planted), "planted.csv")
+    done, said = run(tmp_path)
+    assert done == list(STAGES[: STAGES.index(failing)]), said
+    markers = Markers((*markers.texts, "MARKvalue", "81.93", "81,93", "5000.1"), markers.numbers)
+    assert leaks(tmp_path, said, markers) == []
+    assert not list((tmp_path / "data" / "sepsis" / "prepared").glob("*.parquet"))
+
+
+def test_a_truncated_file_shows_nothing(
+    cohort: Cohort, clean: pd.DataFrame, tmp_path: Path
+) -> None:
+    planted, markers = plant(clean, cohort, breaking=False)
+    whole = planted.to_csv(index=False).encode()
+    workspace(tmp_path, whole[: len(whole) // 2] + b'"MARKvalue', "planted.csv")
+    done, said = run(tmp_path)
+    assert "prepare" not in done, said
+    assert leaks(tmp_path, said, Markers((*markers.texts, "MARKvalue"), markers.numbers)) == []
