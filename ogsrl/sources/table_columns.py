@@ -266,7 +266,7 @@ def map_columns(cohort: Cohort, types: dict[str, str], warnings: list[Warned]) -
     if ignored:
         message = (
             f"{len(ignored)} columns are not in the cohort file and are ignored: "
-            f"{', '.join(ignored)}"
+            f"{', '.join(ignored)}; add them to it if they matter"
         )
         warnings.append(Warned("unknown_columns", None, len(ignored), message))
     return Mapping(tuple(items), "step" if stepped else "hours", ignored)
