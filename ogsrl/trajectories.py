@@ -6,7 +6,7 @@ stay and step; a stay is never torn between two parts. Nothing here knows what a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -225,17 +225,28 @@ def read_parts(
     if wanted is not None and "stay_id" not in wanted:
         wanted.append("stay_id")
     with open_table(path) as file:
-        carried: pd.DataFrame | None = None
-        for batch in file.iter_batches(batch_size=rows, columns=wanted):
-            frame = _frame(pa.Table.from_batches([batch]))
-            if carried is not None:
-                frame = pd.concat([carried, frame], ignore_index=True)
-            last = int(starts(frame["stay_id"])[-1])
-            carried = frame.iloc[last:]
-            if last:
-                yield frame.iloc[:last].reset_index(drop=True)
-        if carried is not None and len(carried):
-            yield carried.reset_index(drop=True)
+        batches = file.iter_batches(batch_size=rows, columns=wanted)
+        yield from whole_stays(_frame(pa.Table.from_batches([batch])) for batch in batches)
+
+
+def whole_stays(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """The same rows, sorted by stay, cut so that no stay is torn between two parts.
+
+    >>> torn = [pd.DataFrame({"stay_id": list(text)}) for text in ("aab", "bb", "bcc")]
+    >>> ["".join(part["stay_id"]) for part in whole_stays(torn)]
+    ['aa', 'bbbb', 'cc']
+    """
+    carried: pd.DataFrame | None = None
+    for frame in frames:
+        if frame.empty:
+            continue
+        joined = frame if carried is None else pd.concat([carried, frame], ignore_index=True)
+        last = int(starts(joined["stay_id"])[-1])
+        carried = joined.iloc[last:]
+        if last:
+            yield joined.iloc[:last].reset_index(drop=True)
+    if carried is not None and len(carried):
+        yield carried.reset_index(drop=True)
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

@@ -41,7 +41,8 @@ _STYLE: Final = (
     "text-align:left;vertical-align:top}button,.d-none,.cta-footer,.cooltip .top{display:none}"
     ".collapse{display:block}ul{padding-left:1rem}"
     ".ge-success-icon::before{content:'\\2714'}.ge-failed-icon::before{content:'\\2718'}"
-    ".text-success{color:#1b7837}.text-danger{color:#b2182b}</style>"
+    ".text-success{color:#1b7837}.text-danger{color:#b2182b}"
+    "[style*='color:red']{color:#555!important}</style>"
 )
 
 

@@ -22,7 +22,7 @@ from ogsrl.sources.reading import Reading, SourceSettings, Warned, file_hash, so
 from ogsrl.sources.table_columns import Mapping, map_columns
 from ogsrl.sources.table_stays import StayBuilder
 from ogsrl.spec import Cohort
-from ogsrl.trajectories import PART_ROWS, starts
+from ogsrl.trajectories import PART_ROWS, whole_stays
 
 _MEMORY = "1GB"
 
@@ -244,17 +244,8 @@ def _parts(
     query = f"SELECT * FROM ({query}) {where} ORDER BY stay_id, {mapping.clock}, {tie}"
     try:
         batches = database.sql(query).to_arrow_reader(PART_ROWS)
-        carried: pd.DataFrame | None = None
-        for batch in batches:
-            frame = batch.to_pandas()
-            if carried is not None:
-                frame = pd.concat([carried, frame], ignore_index=True)
-            last = int(starts(frame["stay_id"])[-1])
-            carried = frame.iloc[last:]
-            if last:
-                yield builder.build(frame.iloc[:last].reset_index(drop=True))
-        if carried is not None:
-            yield builder.build(carried.reset_index(drop=True))
+        for stays in whole_stays(batch.to_pandas() for batch in batches):
+            yield builder.build(stays)
     except duckdb.Error:
         raise SourceError(
             "source.path: reading stopped within the table (rule truncated_file); the file is "
