@@ -72,19 +72,20 @@ class Stage:
     def progress(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
         """A bar on a terminal; elsewhere at most one line a second, and one at the end."""
         shown = sys.stderr.isatty()
-        done, last = 0, time.monotonic()
+        done, told, last = 0, -1, time.monotonic()
         with tqdm(total=total, desc=f"{self.name}: {what}", unit="", disable=not shown) as bar:
 
             def update(amount: int) -> None:
-                nonlocal done, last
+                nonlocal done, told, last
                 done += amount
                 bar.update(amount)
                 if not shown and time.monotonic() - last >= 1:
-                    last = time.monotonic()
+                    told, last = done, time.monotonic()
                     self.say(f"{what}: {done:,}" + (f" of {total:,}" if total else ""))
 
             yield update
-        self.say(f"{what}: {done:,}")
+        if told != done:
+            self.say(f"{what}: {done:,}")
 
 
 def write_json(path: Path, value: Any) -> None:
