@@ -14,7 +14,7 @@ RESULTS = {
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in (REPOSITORY / "README.md").read_text().splitlines()
-    if line.startswith("|") and line.strip("|").split("|")[0].strip() in RESULTS
+    if line.count("|") == 5 and line.strip("|").split("|")[0].strip() in RESULTS
 ]
 
 
