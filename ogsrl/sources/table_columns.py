@@ -73,11 +73,7 @@ class Item:
         if self.role == "time":
             return self._hours(text)
         if self.role == "level":
-            cases = " ".join(
-                f"WHEN {_literal(level.lower())} THEN {code}::DOUBLE"
-                for code, level in enumerate(self.levels)
-            )
-            return f"CASE lower({self._text()}) {cases} END"
+            return self._code()
         if self.role == "flag":
             return (
                 f"CASE WHEN lower({self._text()}) IN {_TRUE} THEN true "
@@ -85,6 +81,19 @@ class Item:
             )
         number = f"TRY_CAST({self._text()} AS DOUBLE)"
         return f"CASE WHEN {self._given()} THEN {number} END" if text else _double(self.column)
+
+    def _code(self) -> str:
+        """The level's code, from its name or, where no name is a number, from the code itself."""
+        text = f"lower({self._text()})"
+        cases = [
+            f"WHEN {text} = {_literal(level.lower())} THEN {code}::DOUBLE"
+            for code, level in enumerate(self.levels)
+        ]
+        if not any(_is_number(level) for level in self.levels):
+            number = f"TRY_CAST({self._text()} AS DOUBLE)"
+            whole = f"{number} BETWEEN 0 AND {len(self.levels) - 1} AND {number} = floor({number})"
+            cases.append(f"WHEN {whole} THEN {number}")
+        return f"CASE {' '.join(cases)} END"
 
     def _hours(self, text: bool) -> str:
         if text:
@@ -119,10 +128,9 @@ class Item:
             )
             add("not_a_number", f"{broken} AND NOT {comma}", "are not numbers; mend or blank them")
         elif self.role == "level":
-            names = ", ".join(_literal(level.lower()) for level in self.levels)
             add(
                 "unknown_level",
-                f"{self._given()} AND lower({self._text()}) NOT IN ({names})",
+                f"{self._given()} AND {self._code()} IS NULL",
                 f"are none of {', '.join(self.levels)}; correct them or add the level",
             )
         elif self.role == "flag":
@@ -293,6 +301,14 @@ def _wrong_type(foreign: str, role: Role, kind: str) -> str | None:
     if role in {"id", "text"} and kind.startswith(("STRUCT", "MAP", "BLOB")):
         return f"{foreign}: has type {kind.lower()}, text is needed (rule wrong_type)"
     return None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _double(column: str) -> str:

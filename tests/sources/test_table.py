@@ -143,6 +143,18 @@ def test_categories_become_codes_by_name_never_by_order_of_appearance(
     pd.testing.assert_series_equal(found["female"], clean["female"])
 
 
+def test_codes_of_levels_are_read_too_unless_a_level_is_named_by_a_number(
+    clean: pd.DataFrame, tmp_path: Path
+) -> None:
+    clean.to_csv(tmp_path / "a.csv", index=False)
+    named = {"unit": "1", "kind": "categorical", "levels": ["none", "Female"]}
+    found, _ = read(cohort(tmp_path / "a.csv", static={**SPEC["static"], "female": named}))
+    pd.testing.assert_series_equal(found["female"], clean["female"])
+    numbered = named | {"levels": ["1", "2"]}
+    with pytest.raises(SourceError, match="unknown_level"):
+        read(cohort(tmp_path / "a.csv", static={**SPEC["static"], "female": numbered}))
+
+
 def test_so_many_patients_are_the_same_ones_whatever_the_order(
     clean: pd.DataFrame, tmp_path: Path
 ) -> None:
