@@ -103,7 +103,10 @@ def spec_draft(file: Path, name: str | None, doses: tuple[str, ...], out: Path |
     if out is None:
         click.echo(text, nl=False)
     else:
-        out.write_text(text, encoding="utf-8")
+        try:
+            out.write_text(text, encoding="utf-8")
+        except OSError:
+            raise SourceError(f"{out}: cannot be written; does its folder exist?") from None
         click.echo(f"{out}: drafted; read every line marked `guess`, then `ogsrl spec check {out}`")
 
 

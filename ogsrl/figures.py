@@ -67,6 +67,22 @@ def save_svg(figure: Figure, path: Path) -> None:
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": "ogsrl"})
 
 
+def too_few(dataset: Mapping[str, Any]) -> Figure:
+    """What stands where a figure would show fewer than ten patients."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.axis("off")
+        axes.text(
+            0,
+            0.5,
+            f"Too few training patients: at least {dataset['smallest_cell']} are needed, "
+            "nothing is shown.",
+        )
+
+    return _drawn(8, 1.2, draw)
+
+
 def dataset_attrition(dataset: Mapping[str, Any]) -> Figure:
     """Who is left after each step, and who went into which part."""
     lines = [(line["step"], line["patients"], line["stays"]) for line in dataset["attrition"]]

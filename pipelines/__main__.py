@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
 import click
 
 from ogsrl.errors import OgsrlError
-from pipelines.params import read_params
+from pipelines.params import COHORT_NAME, read_params
 from pipelines.stage import Stage, run_stage
 
 STAGES = {
@@ -40,13 +41,20 @@ def _command(name: str, what: str) -> click.Command:
 
 
 def _cohort(name: str | None) -> str:
-    if name is not None:
-        return name
+    """A cohort's name that is safe in a path, from the option or from params.yaml."""
     try:
-        return str(read_params(Path("params.yaml")).get("cohort", "sepsis"))
+        found = name if name is not None else read_params(Path("params.yaml")).get("cohort")
     except OgsrlError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+    if not isinstance(found, str) or not re.fullmatch(COHORT_NAME, found):
+        print(
+            "cohort: must be the name of a file in data_contracts/ (small letters, digits and _), "
+            "in params.yaml or after --cohort",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    return found
 
 
 for _name, _what in STAGES.items():

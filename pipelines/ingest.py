@@ -15,6 +15,7 @@ from pipelines.stage import Stage, write_json
 def run(stage: Stage) -> None:
     """Read the source, write the table and what was read."""
     cohort = stage.cohort
+    stage.remove("raw")
     settings = SourceSettings(
         root=stage.root,
         scratch=stage.cache / "sort",

@@ -8,13 +8,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ogsrl.errors import SpecError
 from ogsrl.preparation import PrepareParams
+
+COHORT_NAME = r"^[a-z][a-z0-9_]{0,39}$"
+CohortName = Annotated[str, Field(pattern=COHORT_NAME)]
 
 
 class Section(BaseModel):
@@ -37,14 +40,16 @@ class ValidateParams(Section):
     max_quarantine_share: float = Field(
         0.05, ge=0, le=1, description="Largest share of stays that may be put aside."
     )
-    reference: str | None = Field(None, description="Cohort with which columns are compared.")
-    disjoint_with: tuple[str, ...] = Field((), description="Cohorts that share no patient.")
+    reference: CohortName | None = Field(
+        None, description="Cohort with which columns are compared."
+    )
+    disjoint_with: tuple[CohortName, ...] = Field((), description="Cohorts that share no patient.")
 
 
 class Params(Section):
     """All of params.yaml."""
 
-    cohort: str = Field(description="Name of a file in data_contracts/.")
+    cohort: CohortName = Field(description="Name of a file in data_contracts/.")
     seed: int = Field(0, ge=0, description="Seed of everything random.")
     threads: int = Field(2, ge=1, le=256, description="Threads of numerical libraries.")
     source: SourceParams = Field(default_factory=SourceParams)

@@ -6,7 +6,6 @@ Training rows are read a column at a time to fit, then every part is written in 
 from __future__ import annotations
 
 import json
-import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,16 @@ FIGURES = ("attrition", "dose_plane", "persistence", "missingness", "returns")
 
 
 def run(stage: Stage) -> None:
+    """Prepare the cohort; if anything fails, no prepared file stays behind."""
+    stage.remove("prepared")
+    try:
+        _prepare(stage)
+    except BaseException:
+        stage.remove("prepared")
+        raise
+
+
+def _prepare(stage: Stage) -> None:
     """Fit on training patients, check for leaks, write the parts and what they hold."""
     cohort, params = stage.cohort, stage.params.prepare
     table = stage.data("validated", "trajectories.parquet")
@@ -57,8 +66,6 @@ def run(stage: Stage) -> None:
     for finding in findings:
         if finding.status in ("leak", "warning"):
             stage.say(f"{finding.status}: {finding.check}: {finding.message}")
-    if any(finding.status == "leak" for finding in findings):
-        shutil.rmtree(stage.data("prepared"))  # the report stays, what leaks does not
     raise_on_leak(findings)
 
 
@@ -113,5 +120,7 @@ def _draw(stage: Stage, dataset: dict[str, Any]) -> None:
     folder = stage.report("figures")
     folder.mkdir(parents=True, exist_ok=True)
     for name in FIGURES:
-        figure = getattr(figures, f"dataset_{name}")(dataset)
+        few = dataset["status"] == "too_few_patients"
+        draw = figures.too_few if few else getattr(figures, f"dataset_{name}")
+        figure = draw(dataset)
         figures.save_svg(figure, folder / f"dataset_{name}.svg")

@@ -13,7 +13,7 @@ from pipelines.stage import Stage, write_json
 
 
 def run(stage: Stage) -> None:
-    """Write data/NAME/source.json."""
+    """Write data/NAME/source.json, and others.json for the cohorts that validate compares with."""
     remembered = stage.cache / f"hashes-{stage.cohort_name}.json"
     known = json.loads(remembered.read_text()) if remembered.exists() else {}
     hashes: dict[str, str] = {}
@@ -27,6 +27,11 @@ def run(stage: Stage) -> None:
         hashes[_label(file, stage.root)] = str(value)
     if seen != known:
         write_json(remembered, seen)
+    judged = stage.params.validate_
+    others = [judged.reference, *judged.disjoint_with]
+    tables = {name: stage.validated_table(name) for name in others if name is not None}
+    found = {name: file_hash(path) for name, path in tables.items() if path.exists()}
+    write_json(stage.data("others.json"), found)
     write_json(stage.data("source.json"), {"kind": stage.cohort.source.kind, "files": hashes})
 
 

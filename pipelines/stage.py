@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -55,9 +56,17 @@ class Stage:
         """A path under data/NAME/."""
         return self.root.joinpath("data", self.cohort_name, *parts)
 
+    def validated_table(self, cohort: str) -> Path:
+        """Another cohort's validated table."""
+        return self.root / "data" / cohort / "validated" / "trajectories.parquet"
+
     def report(self, *parts: str) -> Path:
         """A path under reports/NAME/."""
         return self.root.joinpath("reports", self.cohort_name, *parts)
+
+    def remove(self, output: str) -> None:
+        """Remove this stage's folder under data/NAME/, as DVC does before it runs a stage."""
+        shutil.rmtree(self.data(output), ignore_errors=True)
 
     @property
     def cache(self) -> Path:

@@ -23,6 +23,7 @@ QUARANTINE = pa.schema([("stay_id", pa.string()), ("rule", pa.string())])
 def run(stage: Stage) -> None:
     """Judge the raw table; put aside the stays that break the contract."""
     params = stage.params.validate_
+    stage.remove("validated")  # a verdict of no must not leave an older table to be used
     raw = stage.data("raw", "trajectories.parquet")
     reference = _table_of(stage, params.reference, "reference") if params.reference else None
     others = {name: _table_of(stage, name, "disjoint_with") for name in params.disjoint_with}
@@ -58,7 +59,7 @@ def _patients(path: Path) -> Iterator[pd.Series]:
 
 
 def _table_of(stage: Stage, cohort: str, key: str) -> Path:
-    path = stage.root / "data" / cohort / "validated" / "trajectories.parquet"
+    path = stage.validated_table(cohort)
     if not path.exists():
         raise SpecError(
             f"validate.{key}: cohort {cohort} has no validated table; "

@@ -189,7 +189,8 @@ def _died_measures(died: pd.Series, end: Ints, layout: Layout) -> dict[str, Ints
     on_last = value[layout.first + layout.length - 1][layout.number]
     survived_death = (end == END_CODES["death"]) & (value == 0)
     other_than_last = ~layout.last & ~np.isnan(value) & ~(value == on_last)
-    unknown = layout.last & np.isnan(value) & (end != END_CODES["censored"])
+    open_end = np.isin(end, [END_CODES["censored"], END_CODES["horizon"]])  # the end is not seen
+    unknown = layout.last & np.isnan(value) & ~open_end
     return {
         "died_agrees": (survived_death | other_than_last).astype(np.int64),
         "died_given": unknown.astype(np.int64),

@@ -38,8 +38,11 @@ class Cells:
         return len(self.suppressed)
 
 
-def cells(cell: Codes, patient: Codes, size: int) -> Cells:
+def cells(cell: Codes, patient: Codes, size: int, *, total_known: bool = False) -> Cells:
     """Count rows and patients per cell, and suppress cells of one to nine patients.
+
+    Where the total is told too (`total_known`), a single suppressed cell could be found by
+    subtraction: then the smallest of the others is suppressed with it.
 
     >>> cell, patient = np.repeat([0, 1], [12, 3]), np.arange(15)
     >>> counted = cells(cell, patient, 3)
@@ -50,6 +53,8 @@ def cells(cell: Codes, patient: Codes, size: int) -> Cells:
     pairs = np.unique(cell * (patient.max(initial=0) + 1) + patient)
     patients = np.bincount(pairs // (patient.max(initial=0) + 1), minlength=size)
     small = (patients > 0) & (patients < MIN_PATIENTS)
+    if total_known and small.sum() == 1 and (shown := np.flatnonzero((patients > 0) & ~small)).size:
+        small[shown[patients[shown].argmin()]] = True
     return Cells(
         np.where(small, 0, rows),
         np.where(small, 0, patients),
@@ -160,7 +165,10 @@ class Doses:
                 "given_quantiles": dict(
                     zip(
                         ("25", "50", "75", "95"),
-                        np.quantile(positive, [0.25, 0.5, 0.75, 0.95]).tolist(),
+                        [
+                            float(f"{quantile:.2g}")  # never one patient's own dose
+                            for quantile in np.quantile(positive, [0.25, 0.5, 0.75, 0.95])
+                        ],
                         strict=True,
                     )
                 )
@@ -177,7 +185,7 @@ class Doses:
         positive = self.given[name][self.given[name] > 0]
         if not len(positive):
             return ["none"], np.zeros(len(doses), np.int64)
-        cuts = np.unique(np.quantile(positive, [1 / 3, 2 / 3]))
+        cuts = np.unique([float(f"{q:.2g}") for q in np.quantile(positive, [1 / 3, 2 / 3])])
         cuts = cuts[cuts < positive.max()]
         place = np.where(np.nan_to_num(doses) > 0, 1 + np.searchsorted(cuts, doses, "left"), 0)
         words = ["any"] if not len(cuts) else [f"up to {cut:.3g}" for cut in cuts]

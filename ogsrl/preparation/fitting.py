@@ -250,6 +250,10 @@ def _fit_column(name: str, column: Static, rows: TrainingRows) -> ColumnTransfor
         else:
             changes["scale"] = float(moved.std())
         changes["spread"] = spread
+        if not np.isfinite([changes["center"], changes.get("scale", 1.0), spread]).all():
+            raise PreparationError(
+                f"{name}: values too large to be scaled; narrow its plausible range"
+            )
     return ColumnTransform(**{**asdict(fitted), **changes})
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ogsrl.constraints import (
@@ -65,9 +66,7 @@ def describe(
         leakage: What the leakage checks found.
     """
     cohort = rows.cohort
-    table = _paid(rows)
-    doses = Doses(rows, preparation.doses)
-    return {
+    known: dict[str, Any] = {
         "cohort": cohort.name,
         "version": cohort.version,
         "params": params.model_dump(),
@@ -75,6 +74,14 @@ def describe(
         "columns": [asdict(column) for column in preparation.columns],
         "attrition": [dict(line) for line in attrition],
         "parts": {part: dict(counts) for part, counts in (parts or {}).items()},
+        "leakage": [finding.as_dict() for finding in leakage],
+    }
+    if rows.patients < MIN_PATIENTS:  # whatever is said of so few is said of one of them
+        return known | {"status": "too_few_patients", "needed": MIN_PATIENTS}
+    table = _paid(rows)
+    doses = Doses(rows, preparation.doses)
+    return known | {
+        "status": "complete",
         "training": {
             "patients": rows.patients,
             "stays": len(rows.stays.start),
@@ -90,7 +97,6 @@ def describe(
         "returns": _returns(table, rows, generator),
         "state_action_coverage": _coverage(rows, preparation, generator),
         "rewards": {k: _count(n) for k, n in asdict(reward_counts(table, cohort)).items()},
-        "leakage": [finding.as_dict() for finding in leakage],
     }
 
 
@@ -116,16 +122,17 @@ def _ends(table: pd.DataFrame, rows: TrainingRows) -> dict[str, Any]:
     """Stays per end, and mortality at the cohort's horizon among stays with a known outcome."""
     last = table[rows.stays.last]
     end = last["end"].map(list(ENDS).index).to_numpy(np.int64)
-    counted = cells(end, rows.patient, len(ENDS))
+    counted = cells(end, rows.patient, len(ENDS), total_known=True)
     ends = {name: _part_of(counted, i, len(end))["steps"] for i, name in enumerate(ENDS)}
     if rows.cohort.outcome is None:
         return {"ends": ends}
     died = last["died"].astype("boolean")
     dead = (died.fillna(False) | (last["end"] == "death")).to_numpy(bool)
     known = (died.notna() | (last["end"] == "death")).to_numpy(bool)
-    outcome = cells(np.where(known, 1 + dead, 0), rows.patient, 3)
-    deaths = None if outcome.suppressed_cells else int(outcome.rows[2])
-    survivors = None if outcome.suppressed_cells else int(outcome.rows[1])
+    outcome = cells(dead[known].astype(np.int64), rows.patient[known], 2, total_known=True)
+    survivors, deaths = (
+        None if i in outcome.suppressed else int(outcome.rows[i]) for i in range(2)
+    )
     told = deaths is not None and survivors is not None and deaths + survivors > 0
     return {
         "ends": ends,
@@ -161,6 +168,8 @@ def _constraints(
 ) -> dict[str, Any]:
     """Logged shares per stay (the V_j of clinicians at first decisions), and what they rest on.
 
+    A censored stay's later steps and death are not seen; counted as free of cost they would make
+    the clinicians look safer than they are, so shares are over stays that were seen to their end.
     `share` is the mean over stays of a stay's cost; `before_death` and `death` are its two terms.
     Intervals: percentile bootstrap over patients.
     """
@@ -168,6 +177,7 @@ def _constraints(
     sources = cost_sources(table, cohort)
     patient = np.repeat(rows.patient, rows.stays.length)
     death = (table["end"] == "death").fillna(False).to_numpy(bool)
+    seen = (table["end"][rows.stays.last] != "censored").to_numpy(bool)
     result: dict[str, Any] = {}
     for name, rule in constraint_rules(cohort).items():
         cost = np.nan_to_num(table[f"cost_{name}"].to_numpy(np.float64))
@@ -175,7 +185,7 @@ def _constraints(
             [cost, np.where(death, 0.0, cost), np.where(death, cost, 0.0), cost > 0]
         )
         per_stay = np.column_stack([rows.stays.sum(term) for term in terms.T])
-        estimates = bootstrap(per_stay, rows, generator)
+        estimates = bootstrap(per_stay, rows, generator, seen)
         transitions = int((~rows.stays.last).sum())
         resting = cells(sources[name], patient, len(SOURCES))
         entry = cohort.constraints[name]
@@ -197,11 +207,19 @@ def _constraints(
 
 
 def bootstrap(
-    per_stay: Floats, rows: TrainingRows, generator: np.random.Generator
+    per_stay: Floats,
+    rows: TrainingRows,
+    generator: np.random.Generator,
+    seen: npt.NDArray[np.bool_] | None = None,
 ) -> list[dict[str, float | int]]:
-    """Mean over stays of each column, with a percentile interval over resampled patients."""
+    """Mean over stays of each column, with a percentile interval over resampled patients.
+
+    Only over the stays in `seen`, if it is given.
+    """
     people = rows.patients
     patient = rows.patient
+    if seen is not None and seen.any():
+        per_stay, patient = per_stay[seen], patient[seen]
     totals = np.column_stack(
         [np.bincount(patient, weights=column, minlength=people) for column in per_stay.T]
     )
@@ -209,7 +227,7 @@ def bootstrap(
     drawn = np.empty((RESAMPLES, per_stay.shape[1]))
     for resample in range(RESAMPLES):
         weight = np.bincount(generator.integers(0, people, people), minlength=people)
-        drawn[resample] = weight @ totals / (weight @ stays)
+        drawn[resample] = weight @ totals / max(float(weight @ stays), 1.0)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
     return [
@@ -258,6 +276,8 @@ def _returns(
 ) -> dict[str, Any]:
     """Returns per stay, undiscounted, and the trajectory quality of the data.
 
+    Means are over stays that were seen to their end; the histogram holds all.
+
     Trajectory quality, after TQ of Schweighofer et al. (arXiv 2111.04714): there, the data's mean
     return between a random policy's and an expert's. Patients have neither, so here it lies
     between the worst and the best return that the reward can give: end rewards, plus the least
@@ -267,7 +287,9 @@ def _returns(
     reward = np.nan_to_num(table["reward"].to_numpy(np.float64))
     total = stays.sum(reward)
     discounted = stays.sum(reward * cohort.discount**stays.step)
-    mean, mean_discounted = bootstrap(np.column_stack([total, discounted]), rows, generator)
+    seen = (table["end"][stays.last] != "censored").to_numpy(bool)
+    both = np.column_stack([total, discounted])
+    mean, mean_discounted = bootstrap(both, rows, generator, seen)
     worst, best = _range_of_returns(reward, stays, cohort)
     width = best - worst
     edges = (
@@ -296,9 +318,22 @@ def _range_of_returns(reward: Floats, stays: Stays, cohort: Cohort) -> tuple[flo
     if cohort.reward.step is not None:
         steps = reward[~stays.last]
         least, most = (float(steps.min()), float(steps.max())) if len(steps) else (0.0, 0.0)
+        least, most = _outward(least), _outward(most)
         worst += (cohort.max_steps - 1) * min(least, 0.0)
         best += (cohort.max_steps - 1) * max(most, 0.0)
     return worst, best
+
+
+def _outward(value: float) -> float:
+    """Away from 0 to one significant digit, so that nobody's own value is told.
+
+    >>> _outward(-243.77), _outward(0.2), _outward(0.0)
+    (-300.0, 0.2, 0.0)
+    """
+    if value == 0:
+        return 0.0
+    size = 10.0 ** np.floor(np.log10(abs(value)))
+    return float(np.sign(value) * np.ceil(abs(value) / size - 1e-9) * size)
 
 
 def _coverage(

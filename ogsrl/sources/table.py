@@ -85,16 +85,8 @@ def _order(patient_id: str) -> bytes:
 
 
 def _label(file: Path, files: list[Path]) -> str:
-    if len(files) == 1:
-        return file.name
-    return str(file.relative_to(_common(files)))
-
-
-def _common(files: list[Path]) -> Path:
-    shared = files[0].parent
-    while not all(file.is_relative_to(shared) for file in files):
-        shared = shared.parent
-    return shared
+    """A shard is told by its number: some exports write a file a patient, under their name."""
+    return file.name if len(files) == 1 else f"file {files.index(file) + 1} of {len(files)}"
 
 
 def _quoted(text: str) -> str:
@@ -121,7 +113,7 @@ def _foreign(
         _check_shards(files)
         relation = f"read_parquet({names}, union_by_name=true)"
     else:
-        separators = {_check_csv(file, expected) for file in files}
+        separators = {_check_csv(file, _label(file, files), expected) for file in files}
         delimiter = f", delim={_quoted(separators.pop())}" if len(separators) == 1 else ""
         options = f"all_varchar=true, header=true, union_by_name=true{delimiter}"
         relation = f"read_csv({names}, {options})"
@@ -136,10 +128,10 @@ def _foreign(
     return _Foreign(relation, types, kinds == {".csv"})
 
 
-def _check_csv(file: Path, expected: set[str]) -> str:
+def _check_csv(file: Path, label: str, expected: set[str]) -> str:
     """Complain of what DuckDB would misread; gives the separator. Never quotes an unknown name."""
     if file.stat().st_size == 0:
-        raise SourceError(f"{file.name}: empty file (rule empty_file); export it again")
+        raise SourceError(f"{label}: empty file (rule empty_file); export it again")
     with file.open("rb") as stream:
         head = stream.read(1 << 16)
     try:
@@ -148,21 +140,19 @@ def _check_csv(file: Path, expected: set[str]) -> str:
     except UnicodeDecodeError:
         is_text = False
     if not is_text:
-        raise SourceError(
-            f"{file.name}: not text in UTF-8 (rule encoding); save it as CSV in UTF-8"
-        )
+        raise SourceError(f"{label}: not text in UTF-8 (rule encoding); save it as CSV in UTF-8")
     names = head.splitlines()[0].decode("utf-8", "replace").lstrip("\ufeff")
     separator = max(",;\t|", key=names.count)
     columns = [name.strip().strip('"') for name in names.split(separator)]
     if not expected & set(columns):
         raise SourceError(
-            f"{file.name}: none of {len(columns)} names in its first line is a column of the "
+            f"{label}: none of {len(columns)} names in its first line is a column of the "
             "cohort (rule no_header); add the header line, or name the columns in source.columns"
         )
     repeated = sorted({name for name in columns if columns.count(name) > 1 and name in expected})
     if repeated:
         raise SourceError(
-            f"{file.name}: column {', '.join(repeated)} stands more than once in the header "
+            f"{label}: column {', '.join(repeated)} stands more than once in the header "
             "(rule repeated_column); rename or remove one"
         )
     return separator
@@ -173,20 +163,22 @@ def _check_shards(files: list[Path]) -> None:
     names: set[str] | None = None
     for file in files:
         if file.stat().st_size == 0:
-            raise SourceError(f"{file.name}: empty file (rule empty_file); export it again")
+            raise SourceError(
+                f"{_label(file, files)}: empty file (rule empty_file); export it again"
+            )
         try:
             found = pq.read_schema(file)
         except Exception:
             raise SourceError(
-                f"{file.name}: not a readable parquet file, truncated or of another kind "
+                f"{_label(file, files)}: not a readable parquet file, truncated or of another kind "
                 "(rule truncated_file); export it again"
             ) from None
         for column in found:
             kind = str(column.type).replace("large_string", "string")
             if seen.setdefault(column.name, kind) != kind:
                 raise SourceError(
-                    f"{column.name}: type {kind} in {file.name} and {seen[column.name]} in another "
-                    f"of {len(files)} files (rule mixed_types); export all shards alike"
+                    f"{column.name}: type {kind} in {_label(file, files)} and "
+                    f"{seen[column.name]} in another (rule mixed_types); export all shards alike"
                 )
         if names is not None and names != set(found.names):
             differing = ", ".join(sorted(names ^ set(found.names)))

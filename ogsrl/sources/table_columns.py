@@ -6,6 +6,7 @@ Called by `table`. It knows names and types only; it never sees a value.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -116,6 +117,13 @@ class Item:
         if self.required:
             blank = f"NOT ({self._given()})"
             add(f"missing_{self.name}", blank, f"have no {self.name}; every row needs one")
+        if self.name == "step":
+            number = f"TRY_CAST({self._text()} AS DOUBLE)"
+            add(
+                "not_whole",
+                f"{number} <> floor({number})",
+                "are not whole numbers; number steps from 0",
+            )
         if self.role == "id":
             found.extend(self._id_checks(text))
         elif self.role == "number" and text:
@@ -272,9 +280,13 @@ def map_columns(cohort: Cohort, types: dict[str, str], warnings: list[Warned]) -
     used = {item.foreign for item in items}
     ignored = tuple(sorted(set(types) - used))
     if ignored:
+        # A heading that is no plain name may be a patient's: it is counted, not quoted.
+        plain = [name for name in ignored if re.fullmatch(r"(?!.*\d{3})[A-Za-z_]\w{0,39}", name)]
+        named = f": {', '.join(plain)}" if plain else ""
+        odd = f" ({len(ignored) - len(plain)} with odd names)" if len(plain) < len(ignored) else ""
         message = (
-            f"{len(ignored)} columns are not in the cohort file and are ignored: "
-            f"{', '.join(ignored)}; add them to it if they matter"
+            f"{len(ignored)} columns are not in the cohort file and are ignored{named}{odd}; "
+            "add them to it if they matter"
         )
         warnings.append(Warned("unknown_columns", None, len(ignored), message))
     return Mapping(tuple(items), "step" if stepped else "hours", ignored)

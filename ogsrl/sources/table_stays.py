@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ogsrl.errors import SourceError
 from ogsrl.sources.reading import Warned, count
 from ogsrl.sources.table_columns import Mapping
 from ogsrl.spec import Cohort
@@ -31,6 +32,7 @@ class StayBuilder:
         self._stays = 0
         self._rows = {"read": 0, "binned": 0, "kept": 0}
         self._beyond = 0
+        self._assumed_deaths = 0
 
     def build(self, frame: pd.DataFrame) -> pd.DataFrame:
         """One part of the table."""
@@ -66,6 +68,23 @@ class StayBuilder:
             )
             warnings.append(Warned("beyond_max_steps", "step", self._beyond, message))
 
+        if self._assumed_deaths:
+            message = (
+                f"died: {self._assumed_deaths} deaths are taken as deaths in the stay's last step, "
+                "since the table has no column end; add one if some died later"
+            )
+            warnings.append(Warned("assumed_deaths", "died", self._assumed_deaths, message))
+
+    def _check_agreement(self, died: pd.Series, stays: pd.Series) -> None:
+        """A stay that says both that the patient died and did not is not to be believed."""
+        known = died.dropna().astype(int).groupby(stays[died.notna()], sort=False)
+        torn = int((known.max() != known.min()).sum()) if len(known) else 0
+        if torn:
+            raise SourceError(
+                f"died: {torn} stays say both that the patient died and did not "
+                "(rule died_disagrees); write the same on all rows of a stay, or on its last alone"
+            )
+
     def _clock(self, frame: pd.DataFrame) -> pd.DataFrame:
         hours_a_step = self.cohort.time_step_hours
         if "hours" in frame:
@@ -88,31 +107,45 @@ class StayBuilder:
         cut = np.zeros(stay.max() + 1, bool)
         cut[stay[beyond]] = True
         self._beyond += int(cut.sum())
-        # Later death is known on the stay's last row, which the window may cut off.
-        if "died" in frame and cut.any():
-            whole = frame["died"].astype("boolean").groupby(frame["stay_id"], sort=False).max()
-            frame["died"] = whole.reindex(frame["stay_id"]).to_numpy()
+        if cut.any():
+            frame = self._known_later(frame, pd.Series(cut[stay]))
         return frame.loc[~beyond].reset_index(drop=True), cut[stay[~beyond]]
+
+    def _known_later(self, frame: pd.DataFrame, cut: pd.Series) -> pd.DataFrame:
+        """Tell every row of a stay of a death that the window may cut off."""
+        died = _stay_flag(_flags(frame), frame["stay_id"])
+        if "end" in frame:
+            end = frame["end"].astype("str").str.lower()
+            dead = (end == "death").groupby(frame["stay_id"], sort=False).transform("max")
+            alive = end.isin(["discharge", "horizon"])
+            alive = alive.groupby(frame["stay_id"], sort=False).transform("max")
+            unknown = died.isna()
+            died = died.mask(unknown & alive, False).mask(dead & (unknown | cut), True)
+        frame["died"] = died
+        return frame
 
     def _ends(self, frame: pd.DataFrame, cut: npt.NDArray[np.bool_]) -> pd.DataFrame:
         first = starts(frame["stay_id"])
         last = np.zeros(len(frame), bool)
         last[np.append(first[1:], len(frame)) - 1] = True
+        given = "died" in frame
         died = _flags(frame)
+        self._check_agreement(died, frame["stay_id"])
+        died = _stay_flag(died, frame["stay_id"])
         if "end" in frame:
             end = frame["end"].astype("str").str.lower()
             end = end.mask(pd.Series(cut & last), "horizon")
         else:
-            died = _stay_flag(died, frame["stay_id"])
             full = (frame["step"] == self.cohort.max_steps - 1).to_numpy()
             known = died.notna().to_numpy()
             dead = died.fillna(False).to_numpy(bool) & ~cut
+            self._assumed_deaths += int((dead & last).sum())
             name = np.where(full | cut, "horizon", np.where(known, "discharge", "censored"))
             end = pd.Series(np.where(dead, "death", name)).astype("str").where(last, None)
         frame["end"] = end
         dead = (end == "death").to_numpy() & last
-        died = died.mask(pd.Series(dead), True)
-        if "died" not in frame.columns and self.cohort.outcome is not None:
+        died = died.mask(pd.Series(dead) & died.isna(), True)
+        if not given and self.cohort.outcome is not None:
             alive = end.isin(["discharge", "horizon"]).to_numpy() & last
             died = died.mask(pd.Series(alive & ~dead), False)
         frame["died"] = died.where(pd.Series(last), pd.NA)
@@ -148,6 +181,17 @@ def _bin(frame: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
     if not frame.duplicated(key).any():
         frame["hours"] = frame["step"] * cohort.time_step_hours
         return frame
+    during = [
+        name
+        for name, column in cohort.observations.items()
+        if column.known_before_dose and column.statistic != "first" and not column.cumulative_of
+    ]
+    if during:
+        raise SourceError(
+            f"{', '.join(during)}: several rows fall into one step, so these hold what was charted "
+            "while the dose was given (rule charted_during_dose); declare `statistic: first` or "
+            "`known_before_dose: false` (ingest then moves them a step down)"
+        )
     how: dict[str, str | Callable[[pd.Series], Any]] = {
         name: "last" for name in frame.columns if name not in key
     }

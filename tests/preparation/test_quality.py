@@ -46,6 +46,8 @@ def test_logged_shares_are_the_mean_over_stays_and_death_stands_apart(
     dataset: dict[str, Any], train: pd.DataFrame, sepsis: Cohort
 ) -> None:
     paid = attach_costs(train, sepsis)
+    end = paid.groupby("stay_id")["end"].transform("last")
+    paid = paid[end != "censored"]  # their later steps are not seen
     stays = paid["stay_id"].nunique()
     for name in sepsis.constraints:
         cost, death = paid[f"cost_{name}"], paid["end"] == "death"
@@ -60,7 +62,8 @@ def test_the_bootstrap_interval_has_the_width_of_the_standard_error(
     dataset: dict[str, Any], train: pd.DataFrame, sepsis: Cohort
 ) -> None:
     paid = attach_rewards(train, sepsis)
-    total = paid.groupby("stay_id")["reward"].sum()
+    end = paid.groupby("stay_id")["end"].transform("last")
+    total = paid[end != "censored"].groupby("stay_id")["reward"].sum()
     mean = dataset["returns"]["mean"]
     assert mean["estimate"] == pytest.approx(total.mean())
     width = 2 * 1.96 * total.std() / np.sqrt(len(total))
@@ -109,12 +112,15 @@ def test_persistence_says_how_often_a_dose_repeats(
 def test_a_cohort_of_nine_shows_no_cell(train: pd.DataFrame, sepsis: Cohort) -> None:
     nine = train[train["patient_id"].isin(train["patient_id"].unique()[:9])]
     found = described(nine.reset_index(drop=True), sepsis)
-    assert all(plane["cells"] == [] for plane in found["dose_planes"])
-    assert sum(found["returns"]["stays"]) == 0
-    assert found["training"]["mortality"] is None
-    assert all(dose["given_quantiles"] is None for dose in found["doses"].values())
-    shares = [dose["next_given_previous"] for dose in found["persistence"].values()]
-    assert {share for table in shares for row in table for share in row} == {None}
+    assert found["status"] == "too_few_patients"
+    told = {"cohort", "version", "params", "smallest_cell", "columns", "attrition", "parts"}
+    assert set(found) == told | {"leakage", "status", "needed"}
+
+
+def test_the_total_does_not_give_a_single_small_cell_away() -> None:
+    cell = np.repeat([0, 1, 2], [9, 30, 20])
+    found = cells(cell, np.arange(59), 3, total_known=True)
+    assert found.rows.tolist() == [0, 30, 0]
 
 
 def test_a_hazard_without_its_column_is_named_as_not_evaluable(

@@ -63,13 +63,15 @@ def test_foreign_names_are_mapped_and_other_columns_are_named_as_ignored(
     clean: pd.DataFrame, tmp_path: Path
 ) -> None:
     foreign = clean.rename(columns={"spo2": "O2 sat (%)", "stay_id": "icustay"})
-    foreign["free text"] = "x"
+    foreign["remarks"] = "x"
+    foreign["Mrs Marker 1932-04-12"] = "x"
     foreign.to_csv(tmp_path / "a.csv", index=False)
     names = {"spo2": "O2 sat (%)", "stay_id": "icustay"}
     found, reading = read(cohort(tmp_path / "a.csv", source={"columns": names}))
     pd.testing.assert_frame_equal(found, clean)
     assert [w.rule for w in reading.warnings] == ["unknown_columns"]
-    assert "free text" in reading.warnings[0].message
+    assert "remarks (1 with odd names)" in reading.warnings[0].message
+    assert "Marker" not in reading.warnings[0].message
 
 
 def test_steps_are_made_from_times_and_several_rows_of_a_bin_become_one(tmp_path: Path) -> None:
@@ -84,13 +86,21 @@ def test_steps_are_made_from_times_and_several_rows_of_a_bin_become_one(tmp_path
     four["urine"] = [10.0, np.nan, np.nan, np.nan]
     four["map"] = [60.0, 70.0, 80.0, np.nan]
     four.drop(columns=["step", "hours", "end"]).to_csv(tmp_path / "a.csv", index=False)
-    found, reading = read(cohort(tmp_path / "a.csv"))
+    with pytest.raises(SourceError, match="charted_during_dose"):
+        read(cohort(tmp_path / "a.csv"))
+    first = {n: {**c, "statistic": "first"} for n, c in SPEC["observations"].items()}
+    during = {"known_before_dose": False, "statistic": "last"}
+    first["map"] = {**first["map"], **during}
+    first["urine"] = {**first["urine"], **during, "statistic": "sum"}
+    found, reading = read(cohort(tmp_path / "a.csv", observations=first))
     assert found["step"].tolist() == [0, 1]
     assert found["hours"].tolist() == [0, 4]
     assert found["iv_fluid"].tolist() == [350, 50], "doses of a bin are summed"
     assert found["vasopressor"].tolist() == [0.3, 0.2], "the largest rate of a bin"
-    assert found["map"].tolist() == [70, 80], "the last value of a bin"
-    assert found["urine"].isna().tolist() == [False, True], "a sum of nothing is missing, not 0"
+    assert found["heart_rate"].tolist() == [made["heart_rate"].iloc[0], made["heart_rate"].iloc[1]]
+    assert found["map"].isna().tolist() == [True, False]
+    assert found["map"].iloc[1] == 70, "the last value of the bin before"
+    assert found["urine"].iloc[1] == 10, "the sum of the bin before"
     assert [row["rows"] for row in reading.attrition] == [4, 2]
     assert {"step", "end"} <= set(reading.provenance["derived"])
 
@@ -122,12 +132,36 @@ def test_a_stay_beyond_the_window_ends_at_the_horizon_and_keeps_its_later_death(
     assert reading.warnings[0].count == cut.sum()
 
 
+def test_a_death_beyond_the_window_is_kept_though_the_table_has_no_died(
+    clean: pd.DataFrame, tmp_path: Path
+) -> None:
+    clean.drop(columns="died").to_csv(tmp_path / "a.csv", index=False)
+    found, _ = read(cohort(tmp_path / "a.csv", max_steps=5))
+    last = found.groupby("stay_id").tail(1).set_index("stay_id")
+    source = clean.groupby("stay_id").tail(1).set_index("stay_id")["end"]
+    assert last["died"][source == "death"].all()
+    assert not last["died"][source.isin(["discharge", "horizon"])].any()
+    assert last["died"][source == "censored"].isna().all(), "unknown is not alive"
+
+
+def test_a_stay_that_both_died_and_did_not_is_refused(clean: pd.DataFrame, tmp_path: Path) -> None:
+    torn = clean.copy()
+    first = torn["stay_id"].iloc[0]
+    torn.loc[torn["stay_id"] == first, "died"] = [True] + [False] * (
+        (torn["stay_id"] == first).sum() - 1
+    )
+    torn.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(SourceError, match="1 stays say both"):
+        read(cohort(tmp_path / "a.csv"))
+
+
 def test_ends_are_derived_from_deaths_and_the_window(clean: pd.DataFrame, tmp_path: Path) -> None:
     known = clean[clean.groupby("stay_id")["end"].transform("last") != "censored"]
     flagged = known.drop(columns="end").copy()
     flagged["died"] = known.groupby("stay_id")["died"].transform("last").astype(int)
     flagged.to_csv(tmp_path / "a.csv", index=False)
-    found, _ = read(cohort(tmp_path / "a.csv"))
+    found, reading = read(cohort(tmp_path / "a.csv"))
+    assert [w.rule for w in reading.warnings] == ["assumed_deaths"]
     pd.testing.assert_series_equal(found["end"], known["end"].reset_index(drop=True))
     pd.testing.assert_series_equal(found["died"], known["died"].reset_index(drop=True))
 
@@ -181,6 +215,7 @@ BAD = {
     "missing_patient_id": lambda f: spoil_text(f, "patient_id", slice(3, 8), lambda v: None),
     "missing_step": lambda f: spoil_text(f, "step", slice(3, 8), lambda v: ""),
     "ambiguous_ids": lambda f: spoil_text(f, "patient_id", slice(3, 8), lambda v: v.lower()),
+    "not_whole": lambda f: spoil_text(f, "step", slice(3, 8), lambda v: v + 0.5),
     "not_a_flag": lambda f: spoil_text(f, "died", slice(3, 8), lambda v: "perhaps 7713"),
     "missing_column": lambda f: f.drop(columns="map"),
     "no_rows": lambda f: f.iloc[:0],

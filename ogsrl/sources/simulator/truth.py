@@ -2,6 +2,9 @@
 
 Called by benchmarks, tests and evaluation wherever a simulated cohort knows its truth. Nothing
 learned may ever read a number from here.
+
+The estimand is one first stay a patient, seen to its end; the log also holds censored and second
+stays, which die less (only survivors come back).
 """
 
 from __future__ import annotations
