@@ -21,8 +21,6 @@ from ogsrl.preparation.quality import describe
 from ogsrl.trajectories import TableWriter, read, read_parts, table_schema
 from pipelines.stage import Stage, write_json
 
-FIGURES = ("attrition", "dose_plane", "persistence", "missingness", "returns")
-
 
 def run(stage: Stage) -> None:
     """Prepare the cohort; if anything fails, no prepared file stays behind."""
@@ -119,8 +117,7 @@ def _kept(name: str, counts: dict[str, dict[str, int]]) -> dict[str, Any]:
 def _draw(stage: Stage, dataset: dict[str, Any]) -> None:
     folder = stage.report("figures")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in FIGURES:
-        few = dataset["status"] == "too_few_patients"
-        draw = figures.too_few if few else getattr(figures, f"dataset_{name}")
-        figure = draw(dataset)
-        figures.save_svg(figure, folder / f"dataset_{name}.svg")
+    few = dataset["status"] == "too_few_patients"
+    for name, draw in figures.FIGURES.items():
+        figure = figures.too_few(dataset) if few else draw(dataset)
+        figures.save_svg(figure, folder / f"{name}.svg")

@@ -80,8 +80,10 @@ def test_a_cohort_without_deaths_or_constraints_can_be_drawn(doses: int, tmp_pat
 
 def test_a_cohort_too_small_to_show_anything_can_be_drawn(tmp_path: Path) -> None:
     found = dataset(glucose(2), patients=4)
+    assert found["status"] == "too_few_patients"
+    figures.save_svg(figures.too_few(found), tmp_path / "figure.svg")
     for draw in figures.FIGURES.values():
-        figures.save_svg(draw(found), tmp_path / "figure.svg")
+        figures.save_svg(draw(dataset(glucose(2), patients=16)), tmp_path / "figure.svg")
 
 
 def test_drawing_leaves_no_global_state(wide: dict[str, Any]) -> None:

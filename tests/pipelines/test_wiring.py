@@ -38,11 +38,8 @@ def test_a_stage_depends_on_all_of_its_code(stage: str, graph: grimp.ImportGraph
         if not any(module == name or module.startswith(f"{name}.") for name in names)
     }
     assert missing == set()
-    idle = {
-        name
-        for name in {*names} - {"pipelines.stage"}
-        if not any(m == name or m.startswith(f"{name}.") for m in used)
-    }
+    own = set(names) - {"pipelines.stage"}
+    idle = {n for n in own if not any(m == n or m.startswith(f"{n}.") for m in used)}
     assert idle == set(), "a dependency that the stage does not use"
 
 
