@@ -81,7 +81,14 @@ def judge_file(corruption: FileCorruption, clean: Case, cohort: Cohort, seed: in
         except SourceError as error:
             lines = [li for li in str(error).splitlines() if f"(rule {corruption.rule})" in li]
             message = lines[0] if lines else ""
-    return Outcome(corruption.name, stage, corruption.rule, bool(message), message)
+    caught = _is_complete(message, corruption.rule) if stage == "validate" else _advises(message)
+    return Outcome(corruption.name, stage, corruption.rule, caught, message)
+
+
+def _advises(message: str) -> bool:
+    """Whether a source's message names what it is about and says what to do."""
+    subject, _, said = message.partition(": ")
+    return bool(subject) and ";" in said
 
 
 def _is_complete(message: str, rule: str) -> bool:

@@ -146,7 +146,7 @@ class Item:
                 "not_a_flag",
                 f"{self._given()} AND lower({self._text()}) NOT IN {_TRUE} "
                 f"AND lower({self._text()}) NOT IN {_FALSE}",
-                "are neither true nor false (1 or 0)",
+                "are neither true nor false; write 1 or 0",
             )
         if self.role == "time" and (text or not self.kind.startswith(("TIMESTAMP", "DATE"))):
             found.append(self._serial_dates())
@@ -309,9 +309,9 @@ def _wrong_type(foreign: str, role: Role, kind: str) -> str | None:
             "text or whole numbers, since floating point loses digits"
         )
     if role == "number" and not kind.startswith((*_NUMBERS, "VARCHAR")):
-        return f"{foreign}: has type {kind.lower()}, a number is needed (rule wrong_type)"
+        return f"{foreign}: has type {kind.lower()}, a number is needed (rule wrong_type); convert it before export"
     if role in {"id", "text"} and kind.startswith(("STRUCT", "MAP", "BLOB")):
-        return f"{foreign}: has type {kind.lower()}, text is needed (rule wrong_type)"
+        return f"{foreign}: has type {kind.lower()}, text is needed (rule wrong_type); convert it before export"
     return None
 
 
