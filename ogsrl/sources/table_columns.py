@@ -309,9 +309,9 @@ def _wrong_type(foreign: str, role: Role, kind: str) -> str | None:
             "text or whole numbers, since floating point loses digits"
         )
     if role == "number" and not kind.startswith((*_NUMBERS, "VARCHAR")):
-        return f"{foreign}: has type {kind.lower()}, a number is needed (rule wrong_type); convert it before export"
+        return f"{foreign}: has type {kind.lower()} (rule wrong_type); export it as a number"
     if role in {"id", "text"} and kind.startswith(("STRUCT", "MAP", "BLOB")):
-        return f"{foreign}: has type {kind.lower()}, text is needed (rule wrong_type); convert it before export"
+        return f"{foreign}: has type {kind.lower()} (rule wrong_type); export it as text"
     return None
 
 

@@ -63,8 +63,8 @@ class StayBuilder:
             name = f"first {self.cohort.max_steps} steps"
             self.attrition.append(count(name, people, self._stays, self._rows["kept"]))
             message = (
-                f"step: {self._beyond} stays go on after step {self.cohort.max_steps - 1}; they end "
-                "there as `horizon`; raise max_steps if later decisions should count"
+                f"step: {self._beyond} stays go on after step {self.cohort.max_steps - 1}; they "
+                "end there as `horizon`; raise max_steps if later decisions should count"
             )
             warnings.append(Warned("beyond_max_steps", "step", self._beyond, message))
 
