@@ -6,6 +6,7 @@ same bytes for the same numbers: no clock, no global state, no window.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
-    "#000000",
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#F0E442",
-    "#0072B2",
-    "#D55E00",
-    "#CC79A7",
-)  # Okabe and Ito: told apart by readers of all colour vision
+#: Okabe and Ito: told apart by readers of all colour vision.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 CLINICIAN = "#7F7F7F"
 CLINICIAN_LIGHT = "#C8C8C8"
 POLICY = BLUE
@@ -352,7 +346,7 @@ def _constraint_shares(axes: Axes, constraints: Sequence[Mapping[str, Any]]) -> 
             [100 * (share["hi"] - share["estimate"])],
         ]
         axes.errorbar([x], [100 * share["estimate"]], yerr=bars, color=BLACK, capsize=4, lw=1.2)
-    labels = [_wrapped(constraint["label"], 22) for constraint in constraints]
+    labels = [textwrap.fill(constraint["label"], 22) for constraint in constraints]
     axes.set_xticks(place, labels, fontsize=9)
     axes.set_xlim(-0.6, max(len(constraints), 1) - 0.4)
     top = max([1.0, *(100 * c["share"]["hi"] for c in constraints)])
@@ -399,13 +393,3 @@ def _unit(dose: Mapping[str, Any]) -> str:
 
 def _percent(share: float | None) -> str:
     return "unknown" if share is None else f"{100 * share:.0f} %"
-
-
-def _wrapped(text: str, width: int) -> str:
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and len(lines[-1]) + len(word) + 1 > width:
-            lines.append(word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines)
