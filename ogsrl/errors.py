@@ -27,3 +27,11 @@ class LeakageError(OgsrlError):
 
 class PreparationError(OgsrlError):
     """Validated data could not be prepared for learning."""
+
+
+class ModelError(OgsrlError):
+    """A fitted model could not be fitted, read back, or asked."""
+
+
+class SupportError(ModelError):
+    """A guardian was asked something that it cannot answer."""

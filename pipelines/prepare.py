@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ogsrl import figures
+from ogsrl.figures.dataset import FIGURES
+from ogsrl.figures.style import save_svg, too_few
 from ogsrl.preparation import PARTS, Preparation, TrainingRows, assign_parts, check_disjoint, fit
 from ogsrl.preparation.leakage import Parts, check_leakage, raise_on_leak
 from ogsrl.preparation.quality import describe
@@ -118,6 +119,6 @@ def _draw(stage: Stage, dataset: dict[str, Any]) -> None:
     folder = stage.report("figures")
     folder.mkdir(parents=True, exist_ok=True)
     few = dataset["status"] == "too_few_patients"
-    for name, draw in figures.FIGURES.items():
-        figure = figures.too_few(dataset) if few else draw(dataset)
-        figures.save_svg(figure, folder / f"{name}.svg")
+    for name, draw in FIGURES.items():
+        figure = too_few(dataset["smallest_cell"]) if few else draw(dataset)
+        save_svg(figure, folder / f"{name}.svg")

@@ -60,6 +60,10 @@ class Stage:
         """Another cohort's validated table."""
         return self.root / "data" / cohort / "validated" / "trajectories.parquet"
 
+    def model(self, *parts: str) -> Path:
+        """A path under models/NAME/."""
+        return self.root.joinpath("models", self.cohort_name, *parts)
+
     def report(self, *parts: str) -> Path:
         """A path under reports/NAME/."""
         return self.root.joinpath("reports", self.cohort_name, *parts)

@@ -1,80 +1,35 @@
-"""Every plot, in one visual language: clinicians grey, the policy one blue, refusals hatched.
+"""The figures of stage prepare: attrition, doses, persistence, missing values, returns.
 
-Called by stages with the aggregates of their reports; draws no row of a patient. A figure is the
-same bytes for the same numbers: no clock, no global state, no window.
+Called with dataset.json; draws no row of a patient.
 """
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-#: Okabe and Ito: told apart by readers of all colour vision.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-CLINICIAN = "#7F7F7F"
-CLINICIAN_LIGHT = "#C8C8C8"
-POLICY = BLUE
-UNSAFE = VERMILION
-TRUTH = BLACK
-REFUSED: Mapping[str, Any] = {"facecolor": "white", "edgecolor": "#B0B0B0", "hatch": "////"}
-FEW = "#FFFFFF"  # cells of fewer than ten patients are not drawn
-
-STYLE: Any = {  # matplotlib's own type lists every name it knows
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#555555",
-    "axes.axisbelow": True,
-    "grid.color": "#E5E5E5",
-    "legend.frameon": False,
-    "hatch.linewidth": 0.6,
-    "svg.hashsalt": "ogsrl",
-    "svg.fonttype": "path",
-}
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure in our style; size in inches."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save_svg(figure: Figure, path: Path) -> None:
-    """Write a figure as SVG; the same figure gives the same bytes."""
-    with mpl.rc_context(STYLE):
-        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": "ogsrl"})
-
-
-def too_few(dataset: Mapping[str, Any]) -> Figure:
-    """What stands where a figure would show fewer than ten patients."""
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
-        axes.axis("off")
-        axes.text(
-            0,
-            0.5,
-            f"Too few training patients: at least {dataset['smallest_cell']} are needed, "
-            "nothing is shown.",
-        )
-
-    return _drawn(8, 1.2, draw)
+from ogsrl.figures.style import (
+    BLACK,
+    CLINICIAN,
+    CLINICIAN_LIGHT,
+    FEW,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    UNSAFE,
+    drawn,
+    percent,
+    side_by_side,
+    unit,
+)
 
 
 def dataset_attrition(dataset: Mapping[str, Any]) -> Figure:
@@ -101,7 +56,7 @@ def dataset_attrition(dataset: Mapping[str, Any]) -> Figure:
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_title(f"Who is in cohort {dataset['cohort']}")
 
-    return _drawn(8, 1.2 + 0.38 * len(names), draw)
+    return drawn(8, 1.2 + 0.38 * len(names), draw)
 
 
 def dataset_dose_plane(dataset: Mapping[str, Any]) -> Figure:
@@ -111,13 +66,13 @@ def dataset_dose_plane(dataset: Mapping[str, Any]) -> Figure:
     norm = LogNorm(3, max(largest, 30))  # ten steps are seen as clearly not white
 
     def draw(figure: Figure) -> None:
-        for axes, plane in zip(_row(figure, len(planes)), planes, strict=True):
+        for axes, plane in zip(side_by_side(figure, len(planes)), planes, strict=True):
             if plane["x"]["dose"] == plane["y"]["dose"]:
                 _dose_bars(axes, plane)
             else:
                 _dose_cells(axes, plane, norm)
 
-    return _drawn(6.4 * len(planes), 5.2, draw)
+    return drawn(6.4 * len(planes), 5.2, draw)
 
 
 def _dose_cells(axes: Axes, plane: Mapping[str, Any], norm: LogNorm) -> None:
@@ -195,7 +150,7 @@ def _dose_ticks(axes: Axes, axis: Mapping[str, Any], which: str) -> None:
     set_ticks = axes.set_xticks if which == "x" else axes.set_yticks
     set_ticks(places, words)
     set_label = axes.set_xlabel if which == "x" else axes.set_ylabel
-    set_label(axis["label"] + _unit(axis))
+    set_label(axis["label"] + unit(axis))
 
 
 def _nice(edges: np.ndarray[Any, Any]) -> list[float]:
@@ -215,7 +170,7 @@ def dataset_persistence(dataset: Mapping[str, Any]) -> Figure:
     doses = list(dataset["persistence"].values())
 
     def draw(figure: Figure) -> None:
-        for axes, dose in zip(_row(figure, len(doses)), doses, strict=True):
+        for axes, dose in zip(side_by_side(figure, len(doses)), doses, strict=True):
             shares = np.array(
                 [[np.nan if v is None else v for v in row] for row in dose["next_given_previous"]]
             )
@@ -228,16 +183,16 @@ def dataset_persistence(dataset: Mapping[str, Any]) -> Figure:
             bands = dose["bands"]
             axes.set_xticks(range(len(bands)), bands, rotation=20, ha="right")
             axes.set_yticks(range(len(bands)), bands)
-            axes.set_xlabel("this step" + _unit(dose))
-            axes.set_ylabel("step before" + _unit(dose))
+            axes.set_xlabel("this step" + unit(dose))
+            axes.set_ylabel("step before" + unit(dose))
             explained = dose["explained_by_previous"]
             same = dose["same_share"]
-            told = [f"same dose again: {_percent(same)} of steps"]
+            told = [f"same dose again: {percent(same)} of steps"]
             if explained is not None:
                 told.append(f"R² of the dose before: {explained:.2f}")
             axes.set_title(f"{dose['label']}\n" + "\n".join(told), fontsize=10)
 
-    return _drawn(5.2 * len(doses), 4.6, draw)
+    return drawn(5.2 * len(doses), 4.6, draw)
 
 
 def dataset_missingness(dataset: Mapping[str, Any]) -> Figure:
@@ -270,7 +225,7 @@ def dataset_missingness(dataset: Mapping[str, Any]) -> Figure:
         age.grid(axis="x")
         _constraint_sources(bottom.subplots(), constraints)
 
-    return _drawn(9.5, 2.6 + 0.26 * len(columns) + 0.5 * max(len(constraints), 1), draw)
+    return drawn(9.5, 2.6 + 0.26 * len(columns) + 0.5 * max(len(constraints), 1), draw)
 
 
 def _constraint_sources(axes: Axes, constraints: Sequence[Mapping[str, Any]]) -> None:
@@ -330,7 +285,7 @@ def dataset_returns(dataset: Mapping[str, Any]) -> Figure:
         left.set_title(f"Returns{known}")
         _constraint_shares(right, constraints)
 
-    return _drawn(10.5, 4.2, draw)
+    return drawn(10.5, 4.2, draw)
 
 
 def _constraint_shares(axes: Axes, constraints: Sequence[Mapping[str, Any]]) -> None:
@@ -371,25 +326,3 @@ FIGURES: Mapping[str, Callable[[Mapping[str, Any]], Figure]] = {
     "dataset_missingness": dataset_missingness,
     "dataset_returns": dataset_returns,
 }
-
-
-def _drawn(width: float, height: float, draw: Callable[[Figure], None]) -> Figure:
-    """A figure of this size, drawn in our style without touching the global one."""
-    figure = new_figure(width, height)
-    with mpl.rc_context(STYLE):
-        draw(figure)
-        figure.draw_without_rendering()  # lay out once, so that saving twice gives the same bytes
-        figure.set_layout_engine("none")
-    return figure
-
-
-def _row(figure: Figure, count: int) -> list[Axes]:
-    return list(figure.subplots(1, max(count, 1), squeeze=False)[0][:count])
-
-
-def _unit(dose: Mapping[str, Any]) -> str:
-    return "" if dose["unit"] == "1" else f" [{dose['unit']}]"
-
-
-def _percent(share: float | None) -> str:
-    return "unknown" if share is None else f"{100 * share:.0f} %"

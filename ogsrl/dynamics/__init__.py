@@ -1,0 +1,1 @@
+"""What patients do next: a probabilistic ensemble and its peers, fitted on training patients."""
