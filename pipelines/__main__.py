@@ -18,6 +18,9 @@ STAGES = {
     "ingest": "the cohort's source -> data/NAME/raw/, reports/NAME/cohort.json",
     "validate": "the contract -> data/NAME/validated/, reports/NAME/validation.json, Data Docs",
     "prepare": "split, transforms, costs -> data/NAME/prepared/, reports/NAME/dataset.json",
+    "behaviour": "the clinicians' policy -> models/NAME/behaviour/, reports/NAME/behaviour.json",
+    "dynamics": "what patients do next -> models/NAME/dynamics/, reports/NAME/dynamics.json",
+    "guardian": "where the data end -> models/NAME/guardian/, reports/NAME/guardian.json",
 }
 
 

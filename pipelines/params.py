@@ -13,7 +13,10 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ogsrl.behaviour.config import BehaviourParams
+from ogsrl.dynamics.config import DynamicsParams
 from ogsrl.errors import SpecError
+from ogsrl.guardian.config import GuardianParams
 from ogsrl.preparation import PrepareParams
 
 COHORT_NAME = r"^[a-z][a-z0-9_]{0,39}$"
@@ -55,6 +58,9 @@ class Params(Section):
     source: SourceParams = Field(default_factory=SourceParams)
     validate_: ValidateParams = Field(default_factory=ValidateParams, alias="validate")
     prepare: PrepareParams = Field(default_factory=PrepareParams)
+    behaviour: BehaviourParams = Field(default_factory=BehaviourParams)
+    dynamics: DynamicsParams = Field(default_factory=DynamicsParams)
+    guardian: GuardianParams = Field(default_factory=GuardianParams)
 
 
 def parse_params(values: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> Params:

@@ -21,7 +21,7 @@ ROWS = [
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1])
 def test_a_figure_in_the_readme_is_the_last_full_run_s(row: list[str]) -> None:
     benchmark, names, _, measured = row
-    said = [text.replace(",", "") for text in re.findall(r"\d[\d,]*\.?\d*", measured)]
+    said = [text.replace(",", "") for text in re.findall(r"-?\d[\d,]*\.?\d*", measured)]
     quoted = re.split(", | of ", names)
     assert len(said) >= len(quoted) > 0
     for name, text in zip(quoted, said, strict=False):  # intervals and stages may follow

@@ -11,6 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+#: The same code on small numbers: what a test changes in params.yaml.
+SMALL = {
+    "kinds: [neural, boosted]": "kinds: [neural]",
+    "{hidden: 256, head: 128, max_epochs: 8": "{hidden: 32, head: 16, max_epochs: 2",
+    "members: 5": "members: 2",
+    "hidden: 128\n": "hidden: 32\n",
+    "max_epochs: 12": "max_epochs: 2",
+}
+
+
+def small_params(patients: int | None) -> str:
+    """The repository's params.yaml, with small models, and so many simulated patients."""
+    text = (REPOSITORY / "params.yaml").read_text()
+    changes = {**SMALL, "patients: null": f"patients: {patients}"} if patients else SMALL
+    for old, new in changes.items():
+        assert old in text, f"params.yaml has no {old}"
+        text = text.replace(old, new, 1)
+    return text
 
 
 @dataclass(frozen=True)
@@ -35,7 +53,7 @@ class Workspace:
                 shutil.copy2(REPOSITORY / name, root / name)
         (root / ".venv").symlink_to(REPOSITORY / ".venv")
         made = cls(root)
-        made.change("patients: null", f"patients: {patients}")
+        (root / "params.yaml").write_text(small_params(patients))
         for command in ("git init -q", "git add -A", "git commit -q -m start"):
             made.call(*command.split())
         return made
@@ -77,10 +95,10 @@ class Workspace:
         return re.findall(r"Running stage '([^']+)'", output)
 
     def hashes(self, *, exempt: str = "data_docs") -> dict[str, str]:
-        """The sha256 of every file under data/ and reports/, Data Docs apart."""
+        """The sha256 of every file under data/, models/ and reports/, Data Docs apart."""
         return {
             str(path.relative_to(self.root)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for folder in ("data", "reports")
+            for folder in ("data", "models", "reports")
             for path in sorted((self.root / folder).rglob("*"))
             if path.is_file() and exempt not in path.parts
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,11 +15,11 @@ import yaml
 from ogsrl.spec import Cohort, load_cohort
 from ogsrl.trajectories import starts
 from tests.markers import Markers, plant
-from tests.workspace import REPOSITORY
+from tests.workspace import REPOSITORY, small_params
 
 pytestmark = pytest.mark.slow
 
-STAGES = ("source", "ingest", "validate", "prepare")
+STAGES = ("source", "ingest", "validate", "prepare", "behaviour", "dynamics", "guardian")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def workspace(root: Path, table: pd.DataFrame | bytes, name: str) -> None:
     text["source"] = {"kind": "table", "path": f"private/{name}"}
     (root / "data_contracts").mkdir()
     (root / "data_contracts" / "sepsis.yaml").write_text(yaml.safe_dump(text, sort_keys=False))
-    shutil.copy(REPOSITORY / "params.yaml", root)
+    (root / "params.yaml").write_text(small_params(None))
     (root / "private").mkdir()
     if isinstance(table, bytes):
         (root / "private" / name).write_bytes(table)

@@ -29,18 +29,25 @@ def test_a_second_run_runs_nothing_and_git_sees_no_data(workspace: Workspace) ->
 
 
 def test_one_parameter_reruns_only_what_depends_on_it(workspace: Workspace) -> None:
+    workspace.change("alpha: 0.05", "alpha: 0.1")
+    assert workspace.ran(workspace.call("./run", "repro").stdout) == ["guardian"]
     workspace.change("history_steps: 3", "history_steps: 2")
-    assert workspace.ran(workspace.call("./run", "repro").stdout) == ["prepare"]
+    ran = workspace.ran(workspace.call("./run", "repro").stdout)
+    assert ran[0] == "prepare"
+    assert sorted(ran[1:]) == ["behaviour", "dynamics", "guardian"]
     workspace.change("max_quarantine_share: 0.05", "max_quarantine_share: 0.04")
     ran = workspace.ran(workspace.call("./run", "repro").stdout)
     assert ran == ["validate"], "the validated rows are the same, so prepare has nothing to do"
+    workspace.change("alpha: 0.1", "alpha: 0.05")
     workspace.change("history_steps: 2", "history_steps: 3")
     workspace.change("max_quarantine_share: 0.04", "max_quarantine_share: 0.05")
     back = workspace.call("./run", "repro").stdout
     assert workspace.ran(back) == [], "DVC's run cache knows this"
 
 
-@pytest.mark.parametrize("stage", ["ingest", "validate", "prepare"])
+@pytest.mark.parametrize(
+    "stage", ["ingest", "validate", "prepare", "behaviour", "dynamics", "guardian"]
+)
 def test_a_stage_killed_midway_and_repeated_gives_the_same_bytes(
     workspace: Workspace, stage: str
 ) -> None:
@@ -106,5 +113,6 @@ def test_plots_are_shown_without_the_network(workspace: Workspace, tmp_path: Pat
     workspace.call("./run", "dvc", "plots", "show", "-o", str(tmp_path / "plots"))
     page = (tmp_path / "plots" / "index.html").read_text()
     assert "dataset_dose_plane" in page
+    assert "guardian_region" in page
     assert "<script" not in page
     assert "http" not in page

@@ -1,0 +1,228 @@
+"""The gradient-boosted kind: for each dose, P(zero), P(maximum), and a location and scale between.
+
+Called by fitting. scikit-learn grows the trees; what is kept of them is arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from torch.nn.functional import logsigmoid
+
+from ogsrl.behaviour.config import BoostedParams
+from ogsrl.behaviour.decisions import Decisions, Inputs
+from ogsrl.behaviour.doses import BETWEEN, MAXIMUM, ZERO, DoseGrid, encode_doses
+from ogsrl.behaviour.trees import Boosted, Trees
+
+BLOCK = 4096
+#: Thresholds tried a column; 255, the most, fits slower and no better.
+BINS = 63
+#: Rows of the rarer answer below which a classifier is a constant.
+LEAST_ROWS = 20
+#: Points of the table of standardised residuals.
+POINTS = 201
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class BoostedBehaviour:
+    r"""log b_j: P(zero) = sigmoid(f_0), P(maximum) = (1 - P(zero)) sigmoid(f_1).
+
+    Between, with l_k and r_k the middles between knot k and its neighbours,
+
+        P(knot k | between) = G((r_k - f_2) / exp(f_3)) - G((l_k - f_2) / exp(f_3)),
+
+    f_0 and f_1 minimise the log loss,
+    f_2 the squared error of the log dose, f_3 (log link) the gamma loss of |log dose - f_2|; G is
+    the empirical distribution of (log dose - f_2) / exp(f_3) over training decisions. Ordinal
+    doses have one classifier over levels. f see the state and, as the chain goes, earlier doses.
+    """
+
+    inputs: Inputs
+    grids: tuple[DoseGrid, ...]
+    never: tuple[torch.Tensor, ...]
+    trees: tuple[dict[str, Trees], ...]
+    residuals: tuple[torch.Tensor, ...]
+
+    def context(self, states: torch.Tensor) -> torch.Tensor:
+        """The state itself."""
+        return states
+
+    def log_weights(self, j: int, context: torch.Tensor, earlier: torch.Tensor) -> torch.Tensor:
+        """Log weights of the components of dose j, given the doses before it."""
+        seen = encode_doses(self.grids[:j], earlier).detach()
+        rows = torch.cat([context.detach(), seen], 1)
+        blocks = [self._block(j, block) for block in torch.split(rows, BLOCK)]
+        return torch.cat(blocks) if blocks else rows.new_zeros(0, self.grids[j].components)
+
+    def _block(self, j: int, rows: torch.Tensor) -> torch.Tensor:
+        grid, trees = self.grids[j], self.trees[j]
+        if grid.kind == "ordinal":
+            scores = trees["level"].predict(rows)
+            logs = _spread(scores, self.never[j])
+            return (logs + self.never[j]).log_softmax(1).float()
+        zero, maximum = (trees[name].predict(rows)[:, 0] for name in ("zero", "maximum"))
+        location, scale = (trees[name].predict(rows) for name in ("location", "scale"))
+        walls = torch.tensor(grid.knots, dtype=torch.float64)
+        walls = (walls[1:] + walls[:-1]) / 2
+        below = _interpolate((walls - location) / scale.exp(), self.residuals[j])
+        inner = below.new_zeros(len(rows), 1)
+        knots = torch.cat([inner, below, inner + 1], 1).diff(dim=1).clamp(min=1e-7).log()
+        between = logsigmoid(-zero) + logsigmoid(-maximum)
+        logs = torch.cat(
+            [
+                torch.stack([logsigmoid(zero), logsigmoid(-zero) + logsigmoid(maximum)], 1),
+                knots.log_softmax(1) + between[:, None],
+            ],
+            1,
+        )
+        return (logs + self.never[j]).log_softmax(1).float()
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """All trees and tables."""
+        found: dict[str, np.ndarray[Any, Any]] = {}
+        for j, trees in enumerate(self.trees):
+            found[f"never.{j}"] = self.never[j].numpy()
+            found[f"residuals.{j}"] = self.residuals[j].numpy()
+            for name, one in trees.items():
+                found |= one.arrays(f"trees.{j}.{name}")
+        return found
+
+    @classmethod
+    def from_arrays(
+        cls, inputs: Inputs, grids: Sequence[DoseGrid], arrays: Mapping[str, Any]
+    ) -> BoostedBehaviour:
+        """Back from `arrays`."""
+        trees = []
+        for j in range(len(grids)):
+            names = {key.split(".")[2] for key in arrays if key.startswith(f"trees.{j}.")}
+            trees.append({n: Trees.from_arrays(arrays, f"trees.{j}.{n}") for n in sorted(names)})
+        return cls(
+            inputs,
+            tuple(grids),
+            tuple(torch.tensor(arrays[f"never.{j}"]) for j in range(len(grids))),
+            tuple(trees),
+            tuple(torch.tensor(arrays[f"residuals.{j}"]) for j in range(len(grids))),
+        )
+
+
+def fit_boosted(
+    train: Decisions,
+    inputs: Inputs,
+    grids: Sequence[DoseGrid],
+    log_marginal: Sequence[torch.Tensor],
+    params: BoostedParams,
+    generator: torch.Generator,
+    progress: Progress = lambda _: None,
+) -> BoostedBehaviour:
+    """Fit on training decisions, a dose at a time."""
+    grown, tables = [], []
+    for j, grid in enumerate(grids):
+        seen = encode_doses(grids[:j], train.doses)
+        rows = torch.cat([train.states, seen], 1).numpy()
+        seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
+        trees, table = _fit_dose(grid, rows, train.doses[:, j], params, seed)
+        grown.append(trees)
+        tables.append(table)
+        progress(1)
+    never = tuple(torch.where(m > -torch.inf, 0.0, -torch.inf) for m in log_marginal)
+    return BoostedBehaviour(inputs, tuple(grids), never, tuple(grown), tuple(tables))
+
+
+def _fit_dose(
+    grid: DoseGrid,
+    rows: np.ndarray[Any, Any],
+    doses: torch.Tensor,
+    params: BoostedParams,
+    seed: int,
+) -> tuple[dict[str, Trees], torch.Tensor]:
+    settings = {
+        "learning_rate": params.learning_rate,
+        "max_depth": params.depth,
+        "max_leaf_nodes": None,
+        "min_samples_leaf": params.min_leaf,
+        "max_features": params.columns,
+        "max_bins": BINS,
+        "early_stopping": False,
+        "random_state": seed,
+    }
+    part = grid.part(doses).numpy()
+    if grid.kind == "ordinal":
+        return {"level": _classes(rows, part, params, settings)}, torch.zeros(0)
+    given, between = part != ZERO, part == BETWEEN
+    trees = {
+        "zero": _yes(rows, part == ZERO, params, settings),
+        "maximum": _yes(rows[given], part[given] == MAXIMUM, params, settings),
+    }
+    rows = rows[between]
+    logs = grid.log(doses).numpy()[between].astype(np.float64)
+    if not len(logs) or logs.min() == logs.max():
+        at = float(logs[0]) if len(logs) else 0.0
+        trees["location"] = Trees.constant([at], params.depth)
+        trees["scale"] = Trees.constant([-3.0], params.depth)
+        return trees, torch.linspace(-1, 1, POINTS, dtype=torch.float64)
+    fitted = HistGradientBoostingRegressor(max_iter=params.trees, **settings).fit(rows, logs)
+    trees["location"] = Trees.of(fitted, params.depth)
+    off = logs - fitted.predict(rows)
+    size = np.maximum(np.abs(off), 1e-3)
+    spread = HistGradientBoostingRegressor(loss="gamma", max_iter=params.scale_trees, **settings)
+    spread.fit(rows, size)
+    trees["scale"] = Trees.of(spread, params.depth)
+    shares = np.linspace(0, 1, POINTS)
+    table = np.quantile(off / spread.predict(rows), shares)
+    return trees, torch.from_numpy(table + 1e-9 * np.arange(POINTS))
+
+
+def _yes(
+    rows: np.ndarray[Any, Any],
+    answer: np.ndarray[Any, Any],
+    params: BoostedParams,
+    settings: Mapping[str, Any],
+) -> Trees:
+    """Log odds of a yes; a constant where either answer is rare."""
+    yes, no = int(answer.sum()), int((~answer).sum())
+    if min(yes, no) < LEAST_ROWS:
+        return Trees.constant([float(np.log((yes + 0.5) / (no + 0.5)))], params.depth)
+    return _grown(
+        HistGradientBoostingClassifier(max_iter=params.trees, **settings), rows, answer, params
+    )
+
+
+def _classes(
+    rows: np.ndarray[Any, Any],
+    codes: np.ndarray[Any, Any],
+    params: BoostedParams,
+    settings: Mapping[str, Any],
+) -> Trees:
+    """Scores of the levels that were ever given, in their order."""
+    if len(np.unique(codes)) == 1:
+        return Trees.constant([0.0], params.depth)
+    fitted = HistGradientBoostingClassifier(max_iter=params.trees, **settings)
+    return _grown(fitted, rows, codes, params)
+
+
+def _grown(
+    model: Boosted, rows: np.ndarray[Any, Any], answer: np.ndarray[Any, Any], params: BoostedParams
+) -> Trees:
+    return Trees.of(model.fit(rows, answer), params.depth)
+
+
+def _spread(scores: torch.Tensor, never: torch.Tensor) -> torch.Tensor:
+    """Scores of the levels ever given, laid out over all levels."""
+    seen = (never > -torch.inf).nonzero()[:, 0]
+    if len(seen) == 2 and scores.shape[1] == 1:  # a classifier of two has one score
+        scores = torch.cat([torch.zeros_like(scores), scores], 1)
+    return scores.new_zeros(len(scores), len(never)).index_copy(1, seen, scores)
+
+
+def _interpolate(values: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """The share of the table's distribution at or below each value."""
+    at = torch.searchsorted(table, values.contiguous()).clamp(1, len(table) - 1)
+    low, high = table[at - 1], table[at]
+    share = ((values - low) / (high - low)).clamp(0, 1)
+    return (at - 1 + share) / (len(table) - 1)

@@ -1,0 +1,268 @@
+"""Dynamics of cohorts with one categorical state and ordinal doses: counts, shrunk.
+
+Called by the stage dynamics and by planners of such cohorts. A pair seen once is believed little:
+its counts are shrunk to what follows the state under any dose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ogsrl.dynamics.answers import Next
+from ogsrl.dynamics.config import NEEDED_PATIENTS, TooFewPatients
+from ogsrl.dynamics.measures import FEWEST, chance_report
+from ogsrl.errors import ModelError
+from ogsrl.modeldir import load_model, save_model
+from ogsrl.preparation.history import History
+from ogsrl.preparation.tensors import StayTensors
+from ogsrl.spec import Cohort
+
+KIND = "count_dynamics"
+PSEUDO_COUNTS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+#: Of the state's own mean towards the cohort's: nothing is impossible.
+_STATE_PSEUDO_COUNT = 1.0
+_ALIVE_ENDS = 2  # death and discharge, after the states
+
+
+def has_counts(cohort: Cohort) -> bool:
+    """Whether the cohort is one categorical state and ordinal doses."""
+    columns = list(cohort.states.values())
+    one = len(columns) == 1 and columns[0].kind == "categorical"
+    return one and all(action.kind == "ordinal" for action in cohort.actions.values())
+
+
+@dataclass(frozen=True)
+class CountDynamics:
+    r"""Transitions of a table.
+
+    P(o|s,a) = (n(s,a,o) + k m(o|s)) / (n(s,a) + k), where outcomes o are the next states, death
+    and discharge, m(o|s) what follows state s under any dose, and k the pseudo-count under which
+    validation patients are likeliest.
+
+    Attributes:
+        history: The layout of states.
+        keys: (seen, 3) state, dose cell and outcome of each transition seen.
+        count: How often each was.
+        pseudo_count: k.
+    """
+
+    history: History
+    keys: torch.Tensor
+    count: torch.Tensor
+    pseudo_count: float
+
+    @property
+    def states(self) -> int:
+        """Number of states."""
+        return _levels(self.history.preparation.cohort)[0]
+
+    @property
+    def cells(self) -> int:
+        """Number of combinations of doses."""
+        return _levels(self.history.preparation.cohort)[1]
+
+    @cached_property
+    def pairs(self) -> torch.Tensor:
+        """(states, cells) how often each pair was seen."""
+        total = torch.zeros(self.states * self.cells)
+        place = self.keys[:, 0] * self.cells + self.keys[:, 1]
+        return total.index_add_(0, place, self.count).reshape(self.states, self.cells)
+
+    @cached_property
+    def state_mean(self) -> torch.Tensor:
+        """(states, outcomes) what follows each state under any dose."""
+        outcomes = self.states + _ALIVE_ENDS
+        total = torch.zeros(self.states * outcomes)
+        total.index_add_(0, self.keys[:, 0] * outcomes + self.keys[:, 2], self.count)
+        seen = total.reshape(self.states, outcomes)
+        everywhere = seen.sum(0) / seen.sum()
+        k = _STATE_PSEUDO_COUNT
+        return (seen + k * everywhere) / (seen.sum(1, keepdim=True) + k)
+
+    def table(self) -> torch.Tensor:
+        """(states, cells, outcomes): the chance of each outcome of each pair."""
+        outcomes = self.states + _ALIVE_ENDS
+        table = torch.zeros(self.states * self.cells * outcomes)
+        pair = self.keys[:, 0] * self.cells + self.keys[:, 1]
+        table.index_add_(0, pair * outcomes + self.keys[:, 2], self.count)
+        table = table.reshape(self.states, self.cells, outcomes)
+        k = self.pseudo_count
+        return (table + k * self.state_mean[:, None]) / (self.pairs[..., None] + k)
+
+    @cached_property
+    def _table(self) -> torch.Tensor:
+        return self.table()
+
+    def chances(self, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
+        """(rows, outcomes): the next states, then death, then discharge."""
+        self._check(states, doses)
+        cohort = self.history.preparation.cohort
+        return self._table[_codes(states, cohort), _cells(doses, self.history)]
+
+    @torch.no_grad()
+    def step(self, states: torch.Tensor, doses: torch.Tensor, generator: torch.Generator) -> Next:
+        """Draw what follows each row."""
+        chances = self.chances(states, doses)
+        threshold = torch.rand((len(states), 1), generator=generator)
+        # a row's last sum may be a little under 1
+        drawn = (chances.cumsum(1) <= threshold).sum(1).clip(max=chances.shape[1] - 1)
+        died, discharged = drawn == self.states, drawn == self.states + 1
+        now = _codes(states, self.history.preparation.cohort)
+        following = torch.where(drawn < self.states, drawn, now).to(states.dtype)[:, None]
+        p_death = chances[:, self.states]
+        missing = states.new_zeros(len(states), len(self.history.preparation.indicators))
+        return Next(
+            states=self.history.advance(states, doses, following, missing),
+            observed=following,
+            expected=following,
+            missing=missing,
+            p_death=p_death,
+            p_discharge=chances[:, self.states + 1],
+            p_late_death=torch.zeros_like(p_death),
+            died=died,
+            discharged=discharged,
+            horizon=torch.zeros_like(died),
+            unsafe=None,
+            disagreement=None,
+        )
+
+    def log_likelihood(self, stays: StayTensors) -> float:
+        """Mean log chance of what followed each decision."""
+        keys = _transitions(stays)
+        if not len(keys):
+            raise ModelError("no transition in these stays; prepare the cohort again")
+        chances = self._table[keys[:, 0], keys[:, 1], keys[:, 2]]
+        return float(chances.double().clip(min=1e-12).log().mean())
+
+    def _check(self, states: torch.Tensor, doses: torch.Tensor) -> None:
+        wanted = len(self.history.columns), len(self.history.preparation.doses)
+        if (states.shape[1], doses.shape[1]) != wanted:
+            raise ModelError("states or doses have other columns than the dynamics know")
+        if not (bool(torch.isfinite(states).all()) and bool(torch.isfinite(doses).all())):
+            raise ModelError("a state or dose is no number; prepare the rows first")
+
+    def save(self, directory: Path) -> None:
+        """Write the model's directory: counts of transitions, never a stay."""
+        config = {
+            "status": "fitted",
+            "states": list(self.history.names),
+            "doses": list(self.history.preparation.doses),
+            "pseudo_count": self.pseudo_count,
+        }
+        arrays = {"keys": self.keys.numpy(), "count": self.count.numpy()}
+        save_model(directory, KIND, config, arrays)
+
+    @classmethod
+    def load(cls, directory: Path, history: History) -> CountDynamics:
+        """Read it back, for states of the same layout."""
+        config, arrays = load_model(directory, KIND)
+        names = list(history.names), list(history.preparation.doses)
+        if (config["states"], config["doses"]) != names:
+            raise ModelError(
+                f"{directory.name}: fitted on other state columns or doses; run stage dynamics "
+                "again"
+            )
+        keys, count = (torch.from_numpy(arrays[name].copy()) for name in ("keys", "count"))
+        return cls(history, keys, count, float(config["pseudo_count"]))
+
+
+def describe_counts(
+    dynamics: CountDynamics,
+    validation: StayTensors,
+    pseudo_counts: Sequence[float] = PSEUDO_COUNTS,
+) -> dict[str, Any]:
+    """The report of such a cohort: likelihood by pseudo-count, and chances of the ends."""
+    keys = _transitions(validation)
+    made = validation.transitions()
+    patient = validation.patient[made.row]
+    patients = len(torch.unique(patient))
+    if patients < FEWEST:
+        return {"status": "too_few_validation_patients", "needed": FEWEST}
+    chances = dynamics.chances(made.states, made.doses)
+    death = validation.death[made.row]
+    before_last = validation.step[made.row] < dynamics.history.preparation.cohort.max_steps - 1
+    left = made.terminal & ~death & before_last
+    d, s = dynamics.states, dynamics.states + 1
+    return {
+        "status": "fitted",
+        "kind": "counts",
+        "patients": {"validation": patients},
+        "transitions": len(keys),
+        "pseudo_count": dynamics.pseudo_count,
+        "likelihood": [
+            {
+                "pseudo_count": k,
+                "log_likelihood": replace(dynamics, pseudo_count=k).log_likelihood(validation),
+            }
+            for k in pseudo_counts
+        ],
+        "ends": {
+            "death": chance_report(chances[:, d], death, patient),
+            "discharge": chance_report(
+                chances[before_last, s], left[before_last], patient[before_last]
+            ),
+        },
+    }
+
+
+def fit_counts(
+    train: StayTensors,
+    validation: StayTensors,
+    pseudo_counts: Sequence[float] = PSEUDO_COUNTS,
+) -> CountDynamics:
+    """Count training transitions; validation patients choose how far they are shrunk."""
+    cohort = train.history.preparation.cohort
+    if not has_counts(cohort):
+        raise ModelError(
+            f"{cohort.name}: counts are for cohorts with one categorical state and ordinal doses"
+        )
+    if len(torch.unique(train.patient[train.decision])) < NEEDED_PATIENTS:
+        raise TooFewPatients(NEEDED_PATIENTS)
+    keys, count = torch.unique(_transitions(train), dim=0, return_counts=True)
+    tried = [CountDynamics(train.history, keys, count.float(), k) for k in pseudo_counts]
+    return max(tried, key=lambda one: one.log_likelihood(validation))
+
+
+def _transitions(stays: StayTensors) -> torch.Tensor:
+    """(transitions, 3): state, dose cell, outcome; a horizon tells nothing and is left out."""
+    cohort = stays.history.preparation.cohort
+    made = stays.transitions()
+    states, _ = _levels(cohort)
+    outcome = _codes(made.next_states, cohort)
+    death = stays.death[made.row]
+    outcome = torch.where(made.terminal, torch.full_like(outcome, states + 1), outcome)
+    outcome = torch.where(death, torch.full_like(outcome, states), outcome)
+    horizon = made.terminal & ~death & (stays.step[made.row] >= cohort.max_steps - 1)
+    keys = torch.stack(
+        [_codes(made.states, cohort), _cells(made.doses, stays.history), outcome], dim=1
+    )
+    return keys[~horizon]
+
+
+def _levels(cohort: Cohort) -> tuple[int, int]:
+    """Number of states and of dose combinations."""
+    cells = 1
+    for action in cohort.actions.values():
+        cells *= len(action.levels)
+    return len(next(iter(cohort.states.values())).levels), cells
+
+
+def _codes(states: torch.Tensor, cohort: Cohort) -> torch.Tensor:
+    return states[:, 0].round().long().clip(0, _levels(cohort)[0] - 1)
+
+
+def _cells(doses: torch.Tensor, history: History) -> torch.Tensor:
+    """Doses as one number: the last dose counts fastest."""
+    cell = torch.zeros(len(doses), dtype=torch.long)
+    preparation = history.preparation
+    for i, (name, transform) in enumerate(preparation.doses.items()):
+        levels = len(preparation.cohort.actions[name].levels)
+        code = transform.inverse_torch(doses[:, i]).round().long().clip(0, levels - 1)
+        cell = cell * levels + code
+    return cell

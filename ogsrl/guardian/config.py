@@ -1,0 +1,45 @@
+"""The parameters of the guardian, one typed field a key of `guardian:` in params.yaml.
+
+Read by the stage guardian and by every member of this package. Holds no data.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+#: What the question "is this dose usual?" is answered with: q(s,a) / q(s), or -log b(a|s).
+Usual = Literal["ratio", "density"]
+Kind = Literal["christoffel", "kde", "neighbours", "counts"]
+
+
+class GuardianParams(BaseModel):
+    """Parameters of the stage guardian."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: Kind = Field("christoffel", description="Which guardian decides what is supported.")
+    degree: int | None = Field(
+        None, ge=1, le=3, description="Degree of the polynomial; null: chosen on training folds."
+    )
+    usual: Usual | None = Field(
+        "ratio",
+        description="What tells how usual a dose is; null: whichever has more power on training "
+        "folds (see docs/decisions/0008).",
+    )
+    alpha: float = Field(
+        0.05, gt=0, lt=1, description="Promised mean share of a patient's steps refused."
+    )
+    max_refusal: float = Field(
+        0.08, gt=0, le=1, description="Largest share of a policy's steps that may be refused."
+    )
+    min_stays: int = Field(
+        10, ge=1, description="counts: stays in which a pair must be seen to be supported."
+    )
+    bandwidth: float = Field(
+        0.535, gt=0, description="kde: the kernel's deviation, columns scaled to [-1, 1]."
+    )
+    neighbours: int = Field(
+        10, ge=1, le=1000, description="neighbours: the distance to which neighbour counts."
+    )

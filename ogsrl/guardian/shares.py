@@ -1,0 +1,149 @@
+"""Shares of steps and stays refused, with intervals over patients; small cells stay hidden.
+
+Called by the report of the guardian. A cell of fewer than ten patients never leaves this module,
+nor one that could be found by subtraction.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from ogsrl.preparation import Preparation
+from ogsrl.preparation.coverage import MIN_PATIENTS, cells
+from ogsrl.spec.model import Subgroup
+from ogsrl.trajectories import Stays
+
+LEVEL = 0.95
+Flags = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.int64]
+
+
+def share(flags: Flags, patient: Codes) -> dict[str, Any] | None:
+    """Mean over patients of each one's share of flags; None below ten patients.
+
+    The interval is Student's over patients; where all patients agree, the exact one of as many
+    trials.
+
+    >>> found = share(np.repeat([True, False], [5, 15]), np.arange(20) // 2)
+    >>> found["estimate"], found["patients"], found["rows"]
+    (0.25, 10, 20)
+    >>> share(np.ones(9, bool), np.arange(9)) is None
+    True
+    """
+    people, number = np.unique(patient, return_inverse=True)
+    n = len(people)
+    if n < MIN_PATIENTS:
+        return None
+    each = np.bincount(number, weights=flags) / np.bincount(number)
+    estimate, spread = float(each.mean()), float(each.std(ddof=1))
+    if spread > 0:
+        half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * spread / np.sqrt(n)
+        low, high = max(0.0, estimate - half), min(1.0, estimate + half)
+    else:
+        edge = ((1 - LEVEL) / 2) ** (1 / n)
+        low = edge * estimate
+        high = 1 - edge * (1 - estimate)
+    return {
+        "estimate": estimate,
+        "lo": float(low),
+        "hi": float(high),
+        "level": LEVEL,
+        "se": spread / float(np.sqrt(n)),
+        "patients": n,
+        "rows": len(flags),
+    }
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Rows in groups: the groups' names, and each row's group."""
+
+    name: str
+    label: str
+    groups: tuple[str, ...]
+    code: Codes
+
+    def shares(self, flags: Flags, patient: Codes, rows: Flags) -> list[dict[str, Any]]:
+        """The share of each group among these rows; groups of few patients without a number."""
+        code, flags, patient = self.code[rows], flags[rows], patient[rows]
+        counted = cells(code, patient, len(self.groups), total_known=True)
+        told = []
+        for i, group in enumerate(self.groups):
+            here = code == i
+            if not here.any():
+                continue
+            found = None if i in counted.suppressed else share(flags[here], patient[here])
+            told.append({"group": group, "share": found})
+        return told
+
+
+def subgroups(prepared: pd.DataFrame, preparation: Preparation) -> list[Grouping]:
+    """The cohort's subgroups, by each stay's first row."""
+    stays = Stays.of(prepared["stay_id"])
+    first = prepared.iloc[stays.start]
+    cohort = preparation.cohort
+    found = []
+    for name, entry in cohort.subgroups.items():
+        if entry.column == "site":
+            codes, names = pd.factorize(first["site"], sort=True)
+            groups = [str(value) for value in names]
+            code = np.where(codes < 0, len(groups), codes)
+        else:
+            made = preparation.states[entry.column]
+            values = made.inverse(first[entry.column].to_numpy())
+            groups, code = _cut(values, entry, _levels(preparation, entry.column))
+            if made.indicator:
+                missing = first[f"missing_{entry.column}"].to_numpy() > 0
+                code = np.where(missing, len(groups), code)
+        groups.append("not charted")
+        label = entry.label or name
+        found.append(Grouping(name, label, tuple(groups), code.astype(np.int64)[stays.stay]))
+    return found
+
+
+def bands(name: str, label: str, number: Codes, unit: str) -> Grouping:
+    """Numbers in bands that double: 0, 1, 2 to 3, 4 to 7 and so on.
+
+    >>> bands("step", "Step", np.array([0, 1, 3, 9]), "step").groups
+    ('step 0', 'step 1', 'steps 2 to 3', 'steps 4 to 7', 'steps 8 to 9')
+    """
+    top = int(number.max(initial=0))
+    edges = [0, 1]
+    while edges[-1] <= top:
+        edges.append(2 * edges[-1])
+    groups = [
+        f"{unit} {a}" if min(b - 1, top) == a else f"{unit}s {a} to {min(b - 1, top)}"
+        for a, b in itertools.pairwise(edges)
+    ]
+    code = np.searchsorted(edges, number, side="right") - 1
+    return Grouping(name, label, tuple(groups), code.astype(np.int64))
+
+
+def _levels(preparation: Preparation, column: str) -> Sequence[str]:
+    entry = preparation.cohort.states[column]
+    label = entry.label or column
+    return (f"{label}: no", f"{label}: yes") if entry.kind == "binary" else entry.levels
+
+
+def _cut(
+    values: npt.NDArray[np.float64], entry: Subgroup, levels: Sequence[str]
+) -> tuple[list[str], Codes]:
+    if entry.cuts:
+        cuts = list(entry.cuts)
+        ends = [f"{value:g}" for value in cuts]
+        between = [f"{a} to {b}" for a, b in itertools.pairwise(ends)]
+        return [f"below {ends[0]}", *between, f"{ends[-1]} and above"], np.searchsorted(
+            cuts, values, side="right"
+        )
+    if levels:
+        return list(levels), np.rint(values).astype(np.int64)
+    shown, code = np.unique(values, return_inverse=True)
+    return [f"{value:g}" for value in shown], code

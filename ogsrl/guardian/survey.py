@@ -1,0 +1,166 @@
+"""The first pass over the shards: how columns are scaled, what was ever seen, and a sample.
+
+Called by fits. Memory does not grow with the number of rows: the sample is of whole patients and
+bounded, the same for the same shards and generator. It lives as long as the fit, and no longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from ogsrl.errors import SupportError
+from ogsrl.guardian.columns import Layout
+from ogsrl.guardian.protocol import Rows, Shards
+
+SAMPLE_ROWS = 100_000
+#: Columns of levels are checked value by value; a column of more levels is refused.
+MAX_LEVELS = 64
+LEVELS = ("binary", "categorical", "ordinal")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over training patients tells.
+
+    Attributes:
+        patients: How many.
+        rows: How many decisions.
+        mean: Of each column read, each patient weighing 1.
+        deviation: Likewise.
+        seen: Values of each column that holds levels, or only one value; empty for the others.
+        sample: Rows of whole patients, `SAMPLE_ROWS` at most, with patients numbered anew.
+    """
+
+    patients: int
+    rows: int
+    mean: torch.Tensor
+    deviation: torch.Tensor
+    seen: tuple[torch.Tensor, ...]
+    sample: Rows
+
+    @classmethod
+    def of(
+        cls,
+        shards: Shards,
+        layout: Layout,
+        generator: torch.Generator,
+        sample_rows: int = SAMPLE_ROWS,
+    ) -> Survey:
+        """Pass once over the shards."""
+        columns = len(layout.names)
+        patients = rows = 0
+        shift: torch.Tensor | None = None
+        first = torch.zeros(columns, dtype=torch.float64)
+        second = torch.zeros(columns, dtype=torch.float64)
+        low = torch.full((columns,), torch.inf)
+        high = torch.full((columns,), -torch.inf)
+        seen = [torch.zeros(0) for _ in range(columns)]
+        sample = _Sample(sample_rows, generator)
+        for shard in shards:
+            if not len(shard):
+                continue
+            z = layout.read(shard.states, shard.doses)
+            _check_numbers(z, layout)
+            weight, number, here = row_weights(shard.patient)
+            if shift is None:  # sums about a typical row lose no digits
+                shift = z.double().mean(dim=0)
+            centred = z.double() - shift
+            first += weight @ centred
+            second += weight @ centred.square()
+            low, high = low.minimum(z.amin(dim=0)), high.maximum(z.amax(dim=0))
+            for i, kind in enumerate((*layout.kinds, *layout.dose_kinds)):
+                if kind in LEVELS:
+                    seen[i] = torch.unique(torch.cat([seen[i], z[:, i].float()]))
+                    if len(seen[i]) > MAX_LEVELS:
+                        raise SupportError(
+                            f"{layout.names[i]}: more than {MAX_LEVELS} levels; a guardian cannot "
+                            "check so many, take the column out of guardian.columns"
+                        )
+            sample.add(shard, number, here)
+            patients, rows = patients + here, rows + len(shard)
+        if shift is None:
+            raise SupportError("training rows: none; a guardian is fitted on training decisions")
+        mean = first / patients
+        variance = (second / patients - mean.square()).clip(min=0)
+        for i in range(columns):
+            if low[i] == high[i]:
+                seen[i] = low[i : i + 1].clone()
+                variance[i] = 0
+        return cls(patients, rows, shift + mean, variance.sqrt(), tuple(seen), sample.rows())
+
+    @property
+    def varying(self) -> list[int]:
+        """Columns that hold more than one value."""
+        return [i for i, deviation in enumerate(self.deviation.tolist()) if deviation > 0]
+
+
+def row_weights(patient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """1 / rows of each row's patient, the patient's number from 0, and how many there are.
+
+    >>> row_weights(torch.tensor([4, 4, 9]))[0].tolist()
+    [0.5, 0.5, 1.0]
+    """
+    people, number = torch.unique(patient, return_inverse=True)
+    return (1 / torch.bincount(number).double())[number], number, len(people)
+
+
+class _Sample:
+    """Whole patients with the least random numbers, as many as fit."""
+
+    def __init__(self, rows: int, generator: torch.Generator) -> None:
+        self._limit = rows
+        self._generator = generator
+        self._kept: list[Rows] = []
+        self._draws: list[torch.Tensor] = []  # of each kept row's patient
+        self._edge = torch.inf  # a patient with a draw from here on can never come in
+        self._people = 0
+
+    def add(self, shard: Rows, number: torch.Tensor, here: int) -> None:
+        draws = torch.rand(here, generator=self._generator, dtype=torch.float64)[number]
+        new = Rows(shard.states, shard.doses, number + self._people)
+        self._people += here
+        possible = draws < self._edge
+        self._kept.append(new.take(possible))
+        self._draws.append(draws[possible])
+        if sum(map(len, self._draws)) > self._limit + self._limit // 4:  # not at every shard
+            self._trim()
+
+    def _trim(self) -> None:
+        kept, draws = _joined(self._kept), torch.cat(self._draws)
+        if len(draws) > self._limit:
+            self._edge = float(draws.sort().values[self._limit])
+            fitting = draws < self._edge
+            kept, draws = kept.take(fitting), draws[fitting]
+        self._kept, self._draws = [kept], [draws]
+
+    def rows(self) -> Rows:
+        self._trim()
+        number = torch.unique(self._kept[0].patient, return_inverse=True)[1]
+        return Rows(self._kept[0].states, self._kept[0].doses, number)
+
+
+def _joined(rows: list[Rows]) -> Rows:
+    return Rows(
+        torch.cat([part.states for part in rows]),
+        torch.cat([part.doses for part in rows]),
+        torch.cat([part.patient for part in rows]),
+    )
+
+
+def _check_numbers(z: torch.Tensor, layout: Layout) -> None:
+    bad = (~torch.isfinite(z)).sum(dim=0).tolist()
+    named = [f"{name} ({count})" for name, count in zip(layout.names, bad, strict=True) if count]
+    if named:
+        raise SupportError(
+            f"training rows: values that are no number in {', '.join(named)}; prepare them again"
+        )
+
+
+def passes(shards: Shards) -> Iterator[Rows]:
+    """The shards once more, or a word about generators."""
+    if iter(shards) is shards:
+        raise SupportError("shards: can be read only once; give a list or an object that rereads")
+    yield from shards

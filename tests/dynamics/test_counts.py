@@ -1,0 +1,147 @@
+"""Counts of a table cohort: closed forms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ogsrl.dynamics.config import TooFewPatients
+from ogsrl.dynamics.counts import CountDynamics, describe_counts, fit_counts, has_counts
+from ogsrl.errors import ModelError
+from ogsrl.figures.dynamics import FIGURES
+from ogsrl.preparation.tensors import StayTensors
+from ogsrl.spec import Cohort
+from tests.dynamics.worlds import line_cohort, line_table, prepare
+
+
+def table_cohort() -> Cohort:
+    return line_cohort(
+        name="table",
+        static={},
+        observations={
+            "state": {"unit": "1", "kind": "categorical", "levels": ["a", "b", "c"]},
+        },
+        actions={
+            "one": {"unit": "1", "kind": "ordinal", "levels": ["none", "some"]},
+            "two": {"unit": "1", "kind": "ordinal", "levels": ["none", "low", "high"]},
+        },
+        constraints={},
+        guardian={"columns": ["state"]},
+    )
+
+
+def walks(patients: int, seed: int, dose_matters: bool) -> pd.DataFrame:
+    """Dose `one` moves the state on if it matters; state c dies now and then."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(patients):
+        state = rng.integers(3)
+        for step in range(8):
+            one, two = rng.integers(2), rng.integers(3)
+            dies = state == 2 and rng.random() < 0.3
+            leaves = not dies and rng.random() < 0.1
+            end = "death" if dies else "discharge" if leaves else "horizon" if step == 11 else None
+            rows.append((f"P{i}", f"S{i:04d}", step, 4.0 * step, "A", float(state), one, two, end))
+            if end:
+                break
+            move = one if dose_matters else rng.random() < 0.5
+            state = (state + move) % 3 if rng.random() < 0.8 else rng.integers(3)
+        else:
+            rows[-1] = (*rows[-1][:-1], "discharge")
+    names = ["patient_id", "stay_id", "step", "hours", "site", "state", "one", "two", "end"]
+    table = pd.DataFrame(rows, columns=names).astype({"end": "str", "one": float, "two": float})
+    died = [None if not isinstance(end, str) else end == "death" for end in table["end"]]
+    return table.assign(died=pd.array(died, "boolean"))
+
+
+@pytest.fixture(scope="module")
+def train() -> StayTensors:
+    return prepare(walks(300, 1, True), table_cohort(), history_steps=0)
+
+
+def test_a_table_cohort_is_known_by_its_columns() -> None:
+    assert has_counts(table_cohort())
+    assert not has_counts(line_cohort())
+
+
+def test_the_chance_of_an_outcome_is_its_count_shrunk_to_the_states_mean(
+    train: StayTensors,
+) -> None:
+    dynamics = fit_counts(train, train, (10.0,))
+    table = walks(300, 1, True)
+    table["next"] = table.groupby("stay_id")["state"].shift(-1)
+    table.loc[table["end"] == "death", "next"] = 3
+    table.loc[table["end"] == "discharge", "next"] = 4
+    in_state = table[table["state"] == 1]
+    pair = in_state[(in_state["one"] == 1) & (in_state["two"] == 2)]
+    overall = np.bincount(table["next"].astype(int), minlength=5) / len(table)
+    mean = (np.bincount(in_state["next"].astype(int), minlength=5) + overall) / (len(in_state) + 1)
+    expected = (np.bincount(pair["next"].astype(int), minlength=5) + 10 * mean) / (len(pair) + 10)
+    np.testing.assert_allclose(dynamics.table()[1, 1 * 3 + 2].numpy(), expected, rtol=1e-5)
+    torch.testing.assert_close(dynamics.table().sum(-1), torch.ones(3, 6))
+
+
+def test_a_pair_never_seen_has_the_states_mean() -> None:
+    table = walks(300, 1, True)
+    table.loc[(table["state"] == 0) & (table["two"] == 2), "two"] = 1.0
+    stays = prepare(table, table_cohort(), history_steps=0)
+    dynamics = fit_counts(stays, stays, (3.0,))
+    assert float(dynamics.pairs[0, 2]) == 0
+    torch.testing.assert_close(dynamics.table()[0, 2], dynamics.state_mean[0])
+
+
+@pytest.mark.parametrize("matters", [True, False])
+def test_validation_patients_choose_how_far_counts_are_shrunk(matters: bool) -> None:
+    cohort = table_cohort()
+    train = prepare(walks(300, 1, matters), cohort, history_steps=0)
+    fitted = train.history.preparation
+    validation = prepare(walks(2000, 2, matters), cohort, 0, fitted)
+    dynamics = fit_counts(train, validation)
+    assert (dynamics.pseudo_count <= 10) == matters
+
+
+def test_draws_come_as_often_as_the_table_says(train: StayTensors) -> None:
+    dynamics = fit_counts(train, train)
+    states, doses = torch.full((20_000, 1), 2.0), torch.tensor([[1.0, -1.0]]).expand(20_000, -1)
+    drawn = dynamics.step(states, doses, torch.Generator().manual_seed(0))
+    chance = dynamics.table()[2, 3]
+    assert float(drawn.died.float().mean()) == pytest.approx(float(chance[3]), abs=0.01)
+    assert float(drawn.discharged.float().mean()) == pytest.approx(float(chance[4]), abs=0.01)
+    assert 0.2 < float(chance[3]) < 0.4
+    going = ~drawn.ended
+    share = (drawn.states[going, 0] == 0).float().mean() * going.float().mean()
+    assert float(share) == pytest.approx(float(chance[0]), abs=0.01)
+
+
+def test_counts_are_saved_and_read_back(train: StayTensors, tmp_path: Path) -> None:
+    dynamics = fit_counts(train, train)
+    dynamics.save(tmp_path / "dynamics")
+    loaded = CountDynamics.load(tmp_path / "dynamics", train.history)
+    assert torch.equal(loaded.table(), dynamics.table())
+
+
+def test_other_cohorts_and_few_patients_are_refused(train: StayTensors) -> None:
+    stays = prepare(line_table(100, 1), line_cohort())
+    with pytest.raises(ModelError, match="one categorical state"):
+        fit_counts(stays, stays)
+    few = prepare(walks(20, 1, True), table_cohort(), history_steps=0)
+    with pytest.raises(TooFewPatients):
+        fit_counts(few, few)
+    dynamics = fit_counts(train, train)
+    with pytest.raises(ModelError, match="no number"):
+        dynamics.chances(torch.tensor([[float("nan")]]), torch.zeros(1, 2))
+
+
+def test_the_report_of_counts_tells_and_draws(train: StayTensors) -> None:
+    dynamics = fit_counts(train, train)
+    report = json.loads(json.dumps(describe_counts(dynamics, train), allow_nan=False))
+    best = max(report["likelihood"], key=lambda cell: cell["log_likelihood"])
+    assert best["pseudo_count"] == report["pseudo_count"]
+    assert report["ends"]["death"]["auroc"]["estimate"] > 0.7
+    for draw in FIGURES.values():
+        draw(report)

@@ -1,0 +1,158 @@
+"""A pair is supported if enough stays had it; nothing else counts."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ogsrl.errors import SupportError
+from ogsrl.guardian.config import GuardianParams
+from ogsrl.guardian.counts import Counts
+from ogsrl.guardian.protocol import Rows
+from ogsrl.preparation.history import History
+from tests.guardian.cohorts import layout, numeric, planted
+from tests.harness_guardian import ALPHA, STEPS, GuardianHarness, Made
+
+HISTORY = planted(
+    {"ward": {"kind": "categorical", "levels": ["a", "b", "c", "d"]}},
+    {
+        "drug": {"kind": "ordinal", "levels": ["none", "low", "high"]},
+        "fluid": {"kind": "ordinal", "levels": ["none", "some"]},
+    },
+)
+DRUG, FLUID = HISTORY.preparation.doses.values()
+
+
+class TestCounts(GuardianHarness):
+    kind = "counts"
+    smooth = False
+
+    @classmethod
+    def history(cls) -> History:
+        return HISTORY
+
+    @classmethod
+    def draw(cls, patients: int, rng: np.random.Generator) -> Rows:
+        """The wards a, b and c, each with its usual dose and now and then another."""
+        ward = np.repeat(rng.integers(0, 3, patients), STEPS)
+        rare = rng.random(len(ward)) < 0.06
+        drug = np.where(rare, rng.choice([0, 1, 2], len(ward), p=[0.9, 0.08, 0.02]), ward)
+        stay = np.arange(len(ward)) // STEPS
+        return pairs(ward.tolist(), drug.tolist(), (ward == 2).astype(int).tolist(), stay.tolist())
+
+    def test_new_patients_are_refused_as_often_as_promised_and_no_more(self, made: Made) -> None:
+        share = 1 - made.guardian.supported(made.fresh.states, made.fresh.doses).double().mean()
+        measured = made.guardian.threshold
+        assert measured is not None
+        assert measured.share == pytest.approx(float(share), abs=0.01)  # no promise, but the truth
+        assert 0 < share < ALPHA
+
+    def test_a_stricter_promise_refuses_less(self, made: Made) -> None:
+        guardian = made.fitted
+        part = made.calibration
+        values = {
+            guardian.calibrate(part.states, part.doses, part.patient, alpha).threshold.value  # type: ignore[union-attr]
+            for alpha in (0.02, 0.3)
+        }
+        assert len(values) == 1  # the rule is the count, whatever is promised
+
+
+def pairs(level: list[int], drug: list[int], fluid: list[int], stay: list[int]) -> Rows:
+    doses = [DRUG.forward(np.array(drug, float)), FLUID.forward(np.array(fluid, float))]
+    number = torch.tensor(stay)
+    states = torch.tensor(level, dtype=torch.float32)[:, None]
+    return Rows(states, torch.tensor(np.stack(doses, axis=1)), number, number)
+
+
+def fitted(seen: Rows, least: int = 10) -> Counts:
+    generator = torch.Generator().manual_seed(0)
+    return Counts.fit([seen], layout(HISTORY), GuardianParams(min_stays=least), generator)
+
+
+def seen(stays: int, repeats: int = 1) -> Rows:
+    """`stays` stays of pair (0, low, none); many of every other level and dose."""
+    level, drug, fluid, stay = [], [], [], []
+    for i in range(stays):
+        for _ in range(repeats):
+            level.append(0), drug.append(1), fluid.append(0), stay.append(i)
+    for i in range(40):
+        level.append(1 + i % 2), drug.append(i % 3), fluid.append(i % 2), stay.append(1000 + i)
+    return pairs(level, drug, fluid, stay)
+
+
+def calibrated(guardian: Counts) -> Counts:
+    clinic = pairs([0] * 40, [1] * 40, [0] * 40, list(range(40)))
+    return guardian.calibrate(clinic.states, clinic.doses, clinic.patient, 0.05)
+
+
+@pytest.mark.parametrize(("stays", "supported"), [(9, False), (10, True), (11, True)])
+def test_ten_stays_make_a_pair_supported_and_nine_do_not(stays: int, supported: bool) -> None:
+    ask = pairs([0], [1], [0], [0])
+    guardian = calibrated(fitted(seen(stays)))
+    assert guardian.supported(ask.states, ask.doses).tolist() == [supported]
+
+
+def test_many_steps_of_few_stays_are_few() -> None:
+    ask = pairs([0], [1], [0], [0])
+    guardian = calibrated(fitted(seen(9, repeats=50)))
+    assert not guardian.supported(ask.states, ask.doses).any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 60), min_size=3, max_size=3, unique=True))
+def test_the_score_falls_as_the_count_rises(counts: list[int]) -> None:
+    level, stay = [], []
+    for place, count in enumerate(counts):
+        level += [place] * count
+        stay += range(100 * place, 100 * place + count)
+    level, stay = [*level, 3], [*stay, 999]
+    made = pairs(level, [1] * len(level), [0] * len(level), stay)
+    guardian = fitted(made, least=1)
+    ask = pairs([0, 1, 2], [1] * 3, [0] * 3, [0] * 3)
+    scores = guardian.score(ask.states, ask.doses)
+    known = [i for i in range(3) if counts[i] > 0]
+    order = sorted(known, key=lambda i: counts[i])
+    assert all(scores[a] > scores[b] for a, b in itertools.pairwise(order))
+
+
+def test_a_level_or_a_dose_never_seen_is_refused() -> None:
+    guardian = calibrated(fitted(seen(20)))
+    ask = pairs([3, 0, 0], [1, 1, 2], [0, 1, 0], [0, 0, 0])
+    between = Rows(ask.states[:1], torch.tensor([[0.4, -1.0]]), ask.patient[:1], ask.stay)
+    broken = torch.tensor([[float("nan")]])
+    assert not guardian.supported(ask.states, ask.doses).any()
+    assert not guardian.supported(between.states, between.doses).any()
+    assert not guardian.supported(broken, ask.doses[:1]).any()
+
+
+def test_what_calibration_patients_are_refused_is_measured_and_changes_no_rule() -> None:
+    clinic = pairs([0] * 20 + [3] * 20, [1] * 40, [0] * 40, list(range(40)))
+    guardian = fitted(seen(20))
+    strict = guardian.calibrate(clinic.states, clinic.doses, clinic.patient, 0.05)
+    assert strict.threshold is not None
+    assert strict.threshold.share == 0.5  # above alpha, and said so
+    assert strict.supported(*(pairs([0], [1], [0], [0]).states, pairs([0], [1], [0], [0]).doses))
+
+
+def test_no_count_of_fewer_stays_than_support_needs_is_kept(tmp_path: Path) -> None:
+    guardian = calibrated(fitted(seen(9)))
+    assert not ((guardian.counts > 0) & (guardian.counts < 10)).any()
+    assert not Counts.holds_rows
+    guardian.save(tmp_path / "counts")
+    again = Counts.load(tmp_path / "counts", HISTORY)
+    ask = seen(9)
+    assert torch.equal(again.score(ask.states, ask.doses), guardian.score(ask.states, ask.doses))
+    assert again.threshold == guardian.threshold
+
+
+def test_counting_needs_one_categorical_column() -> None:
+    states, doses = torch.zeros(30, 2), torch.zeros(30, 1)
+    made = Rows(states, doses, torch.arange(30), torch.arange(30))
+    with pytest.raises(SupportError, match="exactly one categorical"):
+        Counts.fit([made], layout(numeric(2)), GuardianParams(), torch.Generator())

@@ -1,0 +1,293 @@
+"""The report tells a good guardian from degenerate ones, and tells of no few patients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ogsrl.figures.guardian import FIGURES
+from ogsrl.guardian.christoffel import ChristoffelGuardian
+from ogsrl.guardian.columns import Layout
+from ogsrl.guardian.config import GuardianParams
+from ogsrl.guardian.conformal import Threshold
+from ogsrl.guardian.counts import Counts
+from ogsrl.guardian.false_support import deadly
+from ogsrl.guardian.members import GUARDIANS
+from ogsrl.guardian.protocol import Cases, Guardian, LogDensity, Rows, Shards
+from ogsrl.guardian.report import checks, describe, fit_peers
+from ogsrl.guardian.shares import bands, share
+from ogsrl.preparation.tensors import StayTensors, stay_tensors
+from tests.guardian.cohorts import planted, simulated
+
+PARAMS = GuardianParams(degree=1)
+
+
+@dataclass(frozen=True)
+class Degenerate(Guardian):
+    """Refuses everything, nothing, or a twentieth of all at random."""
+
+    kind: ClassVar[str] = "degenerate"
+    holds_rows: ClassVar[bool] = False
+
+    how: Literal["always", "never", "at random"] = "never"
+
+    @classmethod
+    def fit(
+        cls,
+        batches: Shards,
+        layout: Layout,
+        params: GuardianParams,
+        generator: torch.Generator,
+        log_density: LogDensity | None = None,
+    ) -> Self:
+        return cls(layout, Threshold(params.alpha, 0.5, "ready", 100, 19, 0.05, 0.1), None)
+
+    def ranks(self, cases: Cases) -> dict[str, torch.Tensor]:
+        if self.how == "at random":
+            return {"luck": (cases.z.double().sum(dim=1) * 1e4).sin().abs().float() ** 223}
+        return {"luck": torch.full((len(cases.z),), 1.0 if self.how == "always" else 0.0)}
+
+    def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        return {}, {}
+
+    @classmethod
+    def from_parts(
+        cls,
+        config: Mapping[str, Any],
+        arrays: Mapping[str, np.ndarray],
+        layout: Layout,
+        log_density: LogDensity | None,
+    ) -> Self:
+        return cls(layout, None, None)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def fitted(train: StayTensors, calibration: StayTensors) -> Guardian:
+    layout = Layout.of(train.history)
+    guardian = ChristoffelGuardian.fit([Rows.of(train)], layout, PARAMS, generator())
+    rows = Rows.of(calibration)
+    return guardian.calibrate(rows.states, rows.doses, rows.patient, PARAMS.alpha)
+
+
+def described(guardian: Guardian, peers: Mapping[str, Guardian | str] | None = None) -> Any:
+    parts, frames = simulated()
+    found = describe(
+        guardian,
+        peers or {},
+        Rows.of(parts["train"]),
+        parts["validation"],
+        frames["validation"],
+        generator(),
+    )
+    return json.loads(json.dumps(found, allow_nan=False))
+
+
+@pytest.fixture(scope="module")
+def good() -> Guardian:
+    parts, _ = simulated()
+    return fitted(parts["train"], parts["calibration"])
+
+
+@pytest.fixture(scope="module")
+def report(good: Guardian) -> dict[str, Any]:
+    parts, _ = simulated()
+    train, calibration = Rows.of(parts["train"]), Rows.of(parts["calibration"])
+    return described(good, fit_peers(good, train, calibration, PARAMS, generator()))
+
+
+def passed(report: Mapping[str, Any]) -> dict[str, bool | None]:
+    return {check["name"]: check["passed"] for check in report["checks"]}
+
+
+def degenerate(how: str) -> Any:
+    layout = Layout.of(simulated()[0]["train"].history)
+    guardian = Degenerate.fit([], layout, PARAMS, generator())
+    return described(replace(guardian, how=how))
+
+
+def test_a_fitted_guardian_passes_every_check(report: dict[str, Any]) -> None:
+    assert passed(report) == {"promise": True, "power": True, "rare patients": True}
+
+
+def test_who_refuses_everything_breaks_the_promise() -> None:
+    found = degenerate("always")
+    assert found["false_alarm"]["steps"]["estimate"] == 1
+    assert passed(found) == {"promise": False, "power": False}
+
+
+@pytest.mark.parametrize("how", ["never", "at random"])
+def test_who_refuses_nothing_or_at_random_has_no_power(how: str) -> None:
+    found = degenerate(how)
+    assert passed(found) == {"promise": True, "power": False}
+
+
+def test_false_alarms_are_those_of_the_verdicts(report: dict[str, Any], good: Guardian) -> None:
+    validation = simulated()[0]["validation"]
+    rows = Rows.of(validation)
+    refused = ~good.supported(rows.states, rows.doses)
+    people = torch.unique(rows.patient)
+    each = [refused[rows.patient == person].double().mean() for person in people]
+    steps = report["false_alarm"]["steps"]
+    assert steps["estimate"] == pytest.approx(float(torch.stack(each).mean()))
+    assert steps["lo"] < steps["estimate"] < steps["hi"]
+    assert steps["patients"] == len(people)
+    ever = [bool(refused[rows.stay == stay].any()) for stay in torch.unique(rows.stay)]
+    assert report["false_alarm"]["stays"]["rows"] == len(ever)
+
+
+def test_every_subgroup_step_and_length_is_told(report: dict[str, Any]) -> None:
+    groups = report["false_alarm"]["groups"]
+    assert set(groups) == {"age", "sex", "severity", "site", "step", "length"}
+    assert [entry["group"] for entry in groups["sex"]["shares"]] == ["Female: no", "Female: yes"]
+    assert len(groups["site"]["shares"]) == 6
+
+
+def test_no_cell_of_fewer_than_ten_patients_has_a_number(report: dict[str, Any]) -> None:
+    def shares(value: Any) -> list[dict[str, Any]]:
+        if isinstance(value, dict):
+            own = [value] if "patients" in value and "estimate" in value else []
+            return own + [found for part in value.values() for found in shares(part)]
+        return (
+            [found for part in value for found in shares(part)] if isinstance(value, list) else []
+        )
+
+    found = shares(report)
+    assert len(found) > 100
+    assert min(entry["patients"] for entry in found) >= 10
+
+
+def test_a_single_small_group_is_not_found_by_subtraction() -> None:
+    code = bands("x", "X", np.repeat([0, 1, 2], [60, 40, 5]), "step")
+    shown = code.shares(np.ones(105, bool), np.arange(105), np.ones(105, bool))
+    assert [entry["share"] is None for entry in shown] == [False, True, True]
+
+
+def test_peers_stand_beside_with_their_own_promise(report: dict[str, Any]) -> None:
+    assert set(report["members"]) == set(GUARDIANS)
+    assert report["members"]["kde"] == {"status": "ready", "holds_rows": True}
+    assert report["members"]["counts"]["status"].startswith("not evaluable: needs one categorical")
+    random = report["power"]["departures"]["random_doses"]["power"]
+    assert set(random) == {"christoffel", "kde", "neighbours"}
+    assert all(value["lo"] > 0.2 for value in random.values())
+
+
+def test_power_on_doses_is_told_for_each_tenth_of_rarity(report: dict[str, Any]) -> None:
+    tenths = report["power"]["by_rarity"]
+    assert [tenth["decile"] for tenth in tenths] == list(range(1, 11))
+    refused = [tenth["refused"]["estimate"] for tenth in tenths]
+    assert refused[-1] > 2 * np.mean(refused[:5])  # the rare are refused more often
+    assert tenths[-1]["departures"]["random_doses"]["by_dose"]["estimate"] > 0.2
+
+
+def test_too_few_patients_is_a_report_and_not_an_error(good: Guardian) -> None:
+    rows = Rows.of(simulated()[0]["calibration"])
+    few = rows.take(rows.patient < 10)
+    short = good.calibrate(few.states, few.doses, few.patient, PARAMS.alpha)
+    found = described(short)
+    assert (found["status"], found["needed"]) == ("too_few_patients", 19)
+    assert found["false_alarm"] is None
+    assert found["checks"] == []
+
+
+@pytest.mark.parametrize("name", list(FIGURES))
+def test_every_figure_draws_the_report(name: str, report: dict[str, Any]) -> None:
+    figure = FIGURES[name](report)
+    assert figure.axes
+    assert FIGURES[name]({**report, "region": None}).axes
+
+
+def test_the_region_is_of_typical_patients_and_refuses_something(report: dict[str, Any]) -> None:
+    region = report["region"]
+    assert [axis["dose"] for axis in region["axes"]] == ["iv_fluid", "vasopressor"]
+    for patient in region["patients"]:
+        assert patient["patients"] >= 10
+        assert 0.05 < patient["share_supported"] < 0.95
+
+
+def test_where_unsupported_doses_kill_supported_doses_rarely_do() -> None:
+    history = simulated()[0]["train"].history
+    found = deadly(fitted, history, 800, np.random.default_rng(4))
+    assert found["status"] == "ready"
+    asks = found["asks"]
+    assert asks["logged"]["kills"]["estimate"] == 0
+    assert asks["random"]["kills"]["estimate"] > 0.7
+    assert asks["random"]["fatal_refused"]["estimate"] > 0.6
+    ratio = asks["random"]["supported_kills"]["estimate"] / asks["random"]["kills"]["estimate"]
+    assert ratio < 0.95
+
+
+def test_a_guardian_that_supports_deadly_doses_fails_the_check(report: dict[str, Any]) -> None:
+    def variant(kills: float) -> dict[str, Any]:
+        random = {"kills": {"estimate": 0.9}, "supported_kills": {"estimate": kills}}
+        truth = {"deadly": {"status": "ready", "asks": {"random": random}}}
+        return {**report, "truth": truth}
+
+    assert passed({"checks": checks(variant(0.9))})["deadly variant"] is False
+    assert passed({"checks": checks(variant(0.2))})["deadly variant"] is True
+
+
+def test_shares_of_patients_who_all_agree_have_an_interval() -> None:
+    found = share(np.zeros(200, bool), np.arange(200) // 2)
+    assert found is not None
+    assert found["estimate"] == found["lo"] == 0
+    assert 0.03 < found["hi"] < 0.04  # 100 patients, one-sided 97.5 %
+
+
+def wards(patients: int, seed: int) -> tuple[StayTensors, pd.DataFrame]:
+    """Prepared stays of a cohort of one categorical state and an ordinal dose."""
+    preparation = planted(
+        {"ward": {"kind": "categorical", "levels": ["a", "b", "c"]}},
+        {"drug": {"kind": "ordinal", "levels": ["none", "low", "high"]}},
+        subgroups={"ward": {"column": "ward"}},
+    ).preparation
+    rng = np.random.default_rng(seed)
+    rows = 5 * patients
+    names = [f"P{i // 5}" for i in range(rows)]
+    ward = np.repeat(rng.integers(0, 3, patients), 5).astype(float)
+    drug = np.where(rng.random(rows) < 0.03, (ward + 1) % 3, ward)
+    last = np.arange(rows) % 5 == 4
+    prepared = pd.DataFrame(
+        {
+            "patient_id": names,
+            "stay_id": names,
+            "step": np.arange(rows) % 5,
+            "site": None,
+            "end": np.where(last, "discharge", None),
+            "died": None,
+            "ward": ward.astype(np.float32),
+            "drug": preparation.doses["drug"].forward(drug),
+            "given_drug": drug,
+            "reward": 0.0,
+        }
+    )
+    return stay_tensors(prepared, preparation), prepared
+
+
+def test_a_cohort_of_levels_is_reported_too() -> None:
+    (train, _), (calibration, _), (validation, frame) = (wards(n, n) for n in (900, 300, 301))
+    rows, asked = Rows.of(train), Rows.of(calibration)
+    guardian = Counts.fit([rows], Layout.of(train.history), PARAMS, generator())
+    guardian = guardian.calibrate(asked.states, asked.doses, asked.patient, PARAMS.alpha)
+    peers = fit_peers(guardian, rows, asked, PARAMS, generator())
+    assert isinstance(peers.pop("christoffel"), ChristoffelGuardian)
+    assert peers == dict.fromkeys(("kde", "neighbours"), "levels have no distance")
+    found = describe(guardian, peers, rows, validation, frame, generator())
+    json.dumps(found, allow_nan=False)
+    assert found["false_alarm"]["steps"]["estimate"] < 0.05
+    powers = found["power"]["departures"]
+    assert powers["sicker_than_seen"]["status"] == "not evaluable"
+    assert powers["random_doses"]["power"]["counts"]["estimate"] > 0.2
+    assert found["power"]["by_rarity"] is None
+    assert found["region"] is None
+    for draw in FIGURES.values():
+        assert draw(found).axes

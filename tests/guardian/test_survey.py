@@ -1,0 +1,100 @@
+"""The first pass: patients weigh one each, the sample is of whole patients and bounded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ogsrl.errors import SupportError
+from ogsrl.guardian.columns import Layout
+from ogsrl.guardian.protocol import Rows
+from ogsrl.guardian.ranks import Ranks
+from ogsrl.guardian.survey import Survey
+from tests.guardian.cohorts import numeric, planted
+from tests.harness_guardian import doctor_history, doctor_rows
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+def survey(shards: list[Rows], rows: int = 600) -> Survey:
+    return Survey.of(shards, Layout.of(doctor_history()), generator(), rows)
+
+
+def shards(train: Rows, count: int) -> list[Rows]:
+    return [train.take(train.patient % count == i) for i in range(count)]
+
+
+def test_the_sample_is_whole_patients_and_no_more_than_asked() -> None:
+    train = doctor_rows(1000, np.random.default_rng(1))
+    for count in (1, 7):
+        sample = survey(shards(train, count)).sample
+        assert 500 < len(sample) <= 600
+        assert (torch.bincount(sample.patient) == 6).all()  # each has all of his six steps
+        assert torch.isin(sample.states[:, 0], train.states[:, 0]).all()
+
+
+def test_every_patient_may_be_sampled_whatever_his_shard() -> None:
+    train = doctor_rows(1000, np.random.default_rng(1))
+    sample = survey(shards(train, 4)).sample
+    place = torch.searchsorted(train.states[:, 0].sort().values, sample.states[:, 0].contiguous())
+    number = train.patient[train.states[:, 0].argsort()][place]
+    per_shard = torch.bincount(torch.unique(number) % 4, minlength=4)
+    assert int(per_shard.min()) > 10  # of about 25 each
+
+
+def test_shards_change_no_mean() -> None:
+    train = doctor_rows(300, np.random.default_rng(1))
+    whole, parts = survey([train]), survey(shards(train, 5))
+    assert whole.patients == parts.patients == 300
+    assert whole.rows == parts.rows == 1800
+    torch.testing.assert_close(whole.mean, parts.mean)
+    torch.testing.assert_close(whole.deviation, parts.deviation)
+
+
+def test_no_training_row_is_an_error_that_says_so() -> None:
+    with pytest.raises(SupportError, match="none"):
+        survey([])
+
+
+def test_a_column_outside_the_cohort_file_is_named() -> None:
+    history = numeric(2)
+    cohort = history.preparation.cohort
+    guardian = cohort.guardian.model_copy(update={"columns": ("x0", "lactate")})
+    broken = cohort.model_copy(update={"guardian": guardian})
+    object.__setattr__(history.preparation, "cohort", broken)  # the reader refuses it earlier
+    with pytest.raises(SupportError, match=r"lactate"):
+        Layout.of(history)
+
+
+def test_more_levels_than_can_be_checked_are_refused() -> None:
+    levels = [f"w{i}" for i in range(70)]
+    history = planted(
+        {"ward": {"kind": "categorical", "levels": levels}}, {"a": {"bounds": [-1, 1]}}
+    )
+    states = torch.arange(70.0)[:, None]
+    train = Rows(states, torch.rand(70, 1, generator=generator()), torch.arange(70))
+    with pytest.raises(SupportError, match="ward: more than 64 levels"):
+        Survey.of([train], Layout.of(history), generator())
+
+
+def test_a_rank_rises_with_the_value_also_beyond_all_of_training() -> None:
+    values = torch.randn(5000, generator=generator())
+    ranks = Ranks.of(values, torch.ones(5000))
+    at = torch.linspace(-5, 50, 4000).requires_grad_()
+    rank = ranks(at)
+    assert (rank.diff() >= 0).all()
+    assert (rank[at > values.max()].diff() > 0).all()
+    (slope,) = torch.autograd.grad(rank.sum(), at)
+    assert (slope[at > values.max()] > 0).all()
+    assert torch.isfinite(slope).all()
+    share = (values <= 1.0).double().mean()
+    assert float(ranks(torch.tensor([1.0]))) == pytest.approx(float(share), abs=0.002)
+
+
+def test_rows_of_little_weight_move_no_rank() -> None:
+    values, weight = torch.cat([torch.zeros(99), torch.full((900,), 9.0)]), torch.ones(999)
+    weight[99:] = 1 / 900  # one patient with 900 rows
+    assert float(Ranks.of(values, weight)(torch.tensor([1.0]))) > 0.98
