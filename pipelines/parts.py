@@ -5,6 +5,9 @@ The test part is read by evaluate and audit alone; this module refuses it to all
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pandas as pd
 
 from ogsrl.errors import PreparationError
@@ -15,16 +18,28 @@ from pipelines.stage import Stage
 MAY_READ_TEST = ("evaluate", "audit")
 
 
+@contextmanager
+def _prepared() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise PreparationError(
+            "the cohort is not prepared, or prepare refused it; run prepare and read what it says"
+        ) from None
+
+
 def load_preparation(stage: Stage) -> Preparation:
     """What prepare fitted."""
-    return Preparation.load(stage.data("prepared"), stage.cohort)
+    with _prepared():
+        return Preparation.load(stage.data("prepared"), stage.cohort)
 
 
 def load_frame(stage: Stage, part: Part) -> pd.DataFrame:
     """A prepared part, row for row."""
     if part == "test" and stage.name not in MAY_READ_TEST:
         raise PreparationError(f"{stage.name}: test patients are for {' and '.join(MAY_READ_TEST)}")
-    return pd.read_parquet(stage.data("prepared", f"{part}.parquet"))
+    with _prepared():
+        return pd.read_parquet(stage.data("prepared", f"{part}.parquet"))
 
 
 def load_parts(stage: Stage, *parts: Part) -> dict[str, StayTensors]:

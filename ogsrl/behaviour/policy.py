@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -150,7 +149,7 @@ class Behaviour:
         """Write the model; no row of a patient is in it."""
         config: dict[str, Any] = {
             "history": {"steps": self.history.steps, "summaries": self.history.summaries},
-            "transforms": _fingerprint(self.history.preparation),
+            "transforms": self.history.preparation.fingerprint,
             "params": self.params.model_dump(mode="json"),
             "status": self.status,
             "patients": self.patients,
@@ -179,7 +178,7 @@ class Behaviour:
         if "inputs" in config:
             inputs = Inputs.from_parts(config["inputs"], arrays)
             inputs.check_names(history.names, "transforms.json")
-        if config["transforms"] != _fingerprint(preparation):
+        if config["transforms"] != preparation.fingerprint:
             raise ModelError(
                 "behaviour: transforms.json is not the one it was fitted with; run behaviour again"
             )
@@ -201,7 +200,3 @@ class Behaviour:
         return cls(
             history, params, config["status"], config["patients"], config["likelihoods"], fitted
         )
-
-
-def _fingerprint(preparation: Preparation) -> str:
-    return sha256(preparation.to_json().encode()).hexdigest()

@@ -14,9 +14,6 @@ from ogsrl.dynamics.fitted import Heads
 from ogsrl.dynamics.outcomes import Outcomes
 
 FEWEST_EVENTS = 20  # below, a slope says more about chance than about the model
-#: A member is trained on likelihood and stopped early, so its slope is near 1 before anything is
-#: seen; a few hundred deaths alone would tell the slope to .06 only.
-SLOPE_SD = 0.1
 _FEWEST_VALUES = 50
 
 

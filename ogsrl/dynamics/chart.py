@@ -19,7 +19,6 @@ _STEPS = ((100, 1), (50, 1), (20, 1), (10, 1), (5, 1), (2, 1), (1, 1), (1, 2), (
 STEPS = (*_STEPS, (1, 10), (1, 20), (1, 50), (1, 100), (1, 200), (1, 500), (1, 1000))
 FINEST = (1, 1_000_000)  # no step found: six decimals
 _SHARE_ON_STEP = 0.995  # some values were clipped or converted
-_FEWEST_AT_END = 10  # values at or beyond an end of the range
 _FEWEST_VALUES = 5  # different ones; fewer tell no step
 
 
@@ -66,11 +65,7 @@ class Chart:
         for i, name in enumerate(layout.numeric):
             column = layout.history.preparation.states[name]
             values = column.inverse(numeric[charted[:, i], i].numpy())
-            low, high, step = column.low, column.high, charted_step(values)
-            if len(values) >= 2 * _FEWEST_AT_END:
-                ordered = np.sort(values)
-                low, high = ordered[_FEWEST_AT_END - 1], ordered[-_FEWEST_AT_END]
-            found.append([max(low, column.low), min(high, column.high), *step])
+            found.append([column.low, column.high, *charted_step(values)])
         table = torch.tensor(found, dtype=torch.float32).reshape(len(found), 4)
         return cls(*table.unbind(1))
 

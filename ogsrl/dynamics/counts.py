@@ -16,6 +16,7 @@ import torch
 
 from ogsrl.dynamics.answers import Next
 from ogsrl.dynamics.config import NEEDED_PATIENTS, TooFewPatients
+from ogsrl.dynamics.layout import check_fitted_on
 from ogsrl.dynamics.measures import FEWEST, chance_report
 from ogsrl.errors import ModelError
 from ogsrl.modeldir import load_model, save_model
@@ -153,6 +154,7 @@ class CountDynamics:
             "status": "fitted",
             "states": list(self.history.names),
             "doses": list(self.history.preparation.doses),
+            "transforms": self.history.preparation.fingerprint,
             "pseudo_count": self.pseudo_count,
         }
         arrays = {"keys": self.keys.numpy(), "count": self.count.numpy()}
@@ -162,12 +164,7 @@ class CountDynamics:
     def load(cls, directory: Path, history: History) -> CountDynamics:
         """Read it back, for states of the same layout."""
         config, arrays = load_model(directory, KIND)
-        names = list(history.names), list(history.preparation.doses)
-        if (config["states"], config["doses"]) != names:
-            raise ModelError(
-                f"{directory.name}: fitted on other state columns or doses; run stage dynamics "
-                "again"
-            )
+        check_fitted_on(config, history)
         keys, count = (torch.from_numpy(arrays[name].copy()) for name in ("keys", "count"))
         return cls(history, keys, count, float(config["pseudo_count"]))
 

@@ -16,11 +16,10 @@ from ogsrl.dynamics.chart import Scaling, running_sums
 from ogsrl.dynamics.config import DynamicsParams, TooFewPatients
 from ogsrl.dynamics.fitted import Fitted, Heads
 from ogsrl.dynamics.heads import ValueHeads, split_codes
-from ogsrl.dynamics.layout import Layout
+from ogsrl.dynamics.layout import Layout, check_fitted_on
 from ogsrl.dynamics.network import forward, take
 from ogsrl.dynamics.outcomes import ENDS
 from ogsrl.dynamics.unsafe import chance_unsafe, spread_normals
-from ogsrl.errors import ModelError
 from ogsrl.modeldir import load_model, save_model
 from ogsrl.preparation.history import History
 
@@ -104,9 +103,9 @@ class Dynamics:
         heads = everyone.own(member) if everyone else self._heads_of(inputs, states, member)
         observed, expected, missing = self._draw(heads, states, doses, generator, noise)
         chances = torch.rand((n, 2), generator=generator)
+        last = self._at_last_step(states)  # there all who live reach the horizon
         died = chances[:, 0] < heads.ends[0, :, 0]
-        discharged = ~died & (chances[:, 1] < heads.ends[0, :, 1])
-        horizon = ~died & ~discharged & self._at_last_step(states)
+        discharged = ~died & ~last & (chances[:, 1] < heads.ends[0, :, 1])
         ends = (everyone or heads).ends.mean(0)
         return Next(
             states=self.history.advance(states, doses, observed, missing),
@@ -114,11 +113,11 @@ class Dynamics:
             expected=expected,
             missing=missing,
             p_death=ends[:, 0],
-            p_discharge=(1 - ends[:, 0]) * ends[:, 1],
+            p_discharge=(1 - ends[:, 0]) * ends[:, 1] * ~last,
             p_late_death=ends[:, 2],
             died=died,
             discharged=discharged,
-            horizon=horizon,
+            horizon=~died & last,
             unsafe=self._unsafe(everyone, states, doses, draws) if everyone else None,
             disagreement=self._apart(everyone) if everyone else None,
         )
@@ -337,7 +336,7 @@ class Dynamics:
             scaled_mean=scaled_mean,
             scaled_sd=scaled_sd,
             p_death=chance[:, 0],
-            p_discharge=(1 - chance[:, 0]) * chance[:, 1],
+            p_discharge=(1 - chance[:, 0]) * chance[:, 1] * ~self._at_last_step(states),
             p_late_death=chance[:, 2],
             unsafe=self._chances(heads, states, doses, draws),
             disagreement=self._apart(heads),
@@ -350,6 +349,7 @@ class Dynamics:
             "params": self.params.model_dump(),
             "states": list(self.history.names),
             "doses": list(self.history.preparation.doses),
+            "transforms": self.history.preparation.fingerprint,
             "ends": [n for n, seen in zip(ENDS, self.fitted.seen_ends, strict=True) if seen],
         }
         save_model(directory, KIND, config, self.fitted.arrays())
@@ -360,12 +360,7 @@ class Dynamics:
         config, arrays = load_model(directory, KIND)
         if config["status"] == "too_few_patients":
             raise TooFewPatients(int(config["needed"]))
-        names = list(history.names), list(history.preparation.doses)
-        if (config["states"], config["doses"]) != names:
-            raise ModelError(
-                f"{directory.name}: fitted on other state columns or doses, or in another order; "
-                "run stage dynamics again"
-            )
+        check_fitted_on(config, history)
         params = DynamicsParams(**config["params"])
         return cls(Layout(history), params, Fitted.of(arrays))
 

@@ -5,8 +5,10 @@ Called by the ensemble and its training. It looks at no outcome; columns are fou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -138,3 +140,18 @@ class Layout:
                 f"{', '.join(broken[:8])}{' ...' if len(broken) > 8 else ''}: values that are no "
                 "number in a question to the dynamics; prepare the rows first"
             )
+
+
+def check_fitted_on(config: Mapping[str, Any], history: History) -> None:
+    """Raise if a saved model was fitted on other columns, doses, levels or transforms."""
+    made = history.preparation
+    if (config["states"], config["doses"]) != (list(history.names), list(made.doses)):
+        raise ModelError(
+            "dynamics: fitted on other state columns or doses, or in another order; run stage "
+            "dynamics again"
+        )
+    if config["transforms"] != made.fingerprint:
+        raise ModelError(
+            "dynamics: transforms.json or the levels of a column are not those it was fitted "
+            "with; run stage dynamics again"
+        )

@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 from ogsrl.dynamics.calibration import FEWEST_EVENTS, platt
 
 FEWEST = 10  # patients in a cell that is shown
+CONSTANT = 1e-6  # chances that differ by less rank nobody
 
 
 def by_patient(values: torch.Tensor, patient: torch.Tensor) -> torch.Tensor:
@@ -75,18 +76,20 @@ def chance_report(
     truth = truth.bool()
     events = int(truth.sum())
     enough = min(events, len(truth) - events) >= FEWEST_EVENTS
+    told = min(events or FEWEST, len(truth) - events or FEWEST) >= FEWEST  # none, or enough
+    varied = len(truth) > 0 and float(chance.max() - chance.min()) > CONSTANT
     squares = (chance.double() - truth.double()).square()
     found: dict[str, Any] = {
         "events": events if events == 0 or events >= FEWEST else None,
         "auroc": auroc(chance, truth),
-        "brier": share(squares, patient) if len(truth) else None,
+        "brier": share(squares, patient) if len(truth) and told else None,
         "predicted": float(chance.double().mean()) if len(truth) else None,
-        "observed": share(truth, patient) if len(truth) else None,
+        "observed": share(truth, patient) if len(truth) and told else None,
         "slope": None,
         "offset": None,
         "curve": [],
     }
-    if enough:
+    if enough and varied:  # the slope of a constant chance would be 1 by convention
         line = platt(chance, truth)
         errors = _line_errors(chance, truth, patient, line)
         found["slope"] = {"estimate": line[0], "se": errors[0]}

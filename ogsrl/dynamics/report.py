@@ -68,7 +68,8 @@ def describe(
     patients = len(torch.unique(truth.patient))
     if patients < FEWEST:
         return {"status": "too_few_validation_patients", "needed": FEWEST}
-    steps = [k for k in horizons if k < cohort.max_steps]
+    reached = min(_longest(train), _longest(validation), cohort.max_steps - 1)
+    steps = [k for k in horizons if k <= reached]
     linear = LinearDynamics.of(train, layout, steps)
     decisions = truth.row[torch.randperm(len(truth), generator=generator)[:starts]].sort().values
     columns = ahead_report(
@@ -204,3 +205,10 @@ def _other_doses(
     chosen = {name: each.take(torch.from_numpy(np.sort(rows))) for name, each in found.items()}
     peers = {n: NeighbourDynamics.of(dynamics.layout, train, k) for n, k in NEIGHBOURS.items()}
     return other_doses_report(dynamics, chosen, answers(dynamics, linear, peers))
+
+
+def _longest(stays: StayTensors) -> int:
+    """The most steps ahead for which enough patients have a stay that long."""
+    lasted = torch.zeros(int(stays.patient.max()) + 1, dtype=torch.long)
+    lasted = lasted.scatter_reduce(0, stays.patient, stays.step.long(), "amax")
+    return int(lasted.sort(descending=True).values[:FEWEST][-1]) if len(lasted) >= FEWEST else 0

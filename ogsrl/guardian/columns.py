@@ -127,11 +127,23 @@ class Layout:
 
 def _scaling(preparation: Preparation, columns: Sequence[str]) -> tuple[dict[str, Any], ...]:
     """The numbers that decide what a scaled value means."""
+    cohort = preparation.cohort
     states = (
-        {"transform": c.transform, "center": c.center, "scale": c.scale}
+        {
+            "transform": c.transform,
+            "center": c.center,
+            "scale": c.scale,
+            "levels": list(cohort.states[c.name].levels),
+        }
         for c in (preparation.states[name] for name in columns)
     )
     doses = (
-        {"transform": d.transform, "low": d.low, "high": d.high} for d in preparation.doses.values()
+        {
+            "transform": d.transform,
+            "low": d.low,
+            "high": d.high,
+            "levels": list(cohort.actions[d.name].levels),
+        }
+        for d in preparation.doses.values()
     )
     return (*states, *doses)

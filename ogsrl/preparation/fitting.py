@@ -6,6 +6,7 @@ Nothing here looks at a patient outside the training rows while it fits.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -133,6 +134,15 @@ class Preparation:
         states = {n: t.inverse(prepared[n].to_numpy()) for n, t in self.states.items()}
         doses = {n: t.inverse(prepared[n].to_numpy()) for n, t in self.doses.items()}
         return pd.DataFrame({**states, **doses}, index=prepared.index)
+
+    @property
+    def fingerprint(self) -> str:
+        """What prepared numbers mean, for fitted models: transforms, and levels behind codes."""
+        levels = json.dumps(
+            [column.levels for column in self.cohort.states.values()]
+            + [action.levels for action in self.cohort.actions.values()]
+        )
+        return hashlib.sha256((self.to_json() + levels).encode()).hexdigest()
 
     def to_json(self) -> str:
         """The fitted numbers as plain JSON; from_json gives bit for bit the same."""

@@ -68,3 +68,16 @@ def test_the_share_of_a_few_long_stays_is_less_sure() -> None:
         share(same, torch.arange(100).repeat_interleave(10))["se"]
         > 2 * (share(hits, torch.arange(1000))["se"])
     )
+
+
+def test_a_chance_that_is_the_same_for_all_has_no_slope() -> None:
+    truth = torch.arange(3000) % 30 == 0
+    found = chance_report(torch.full((3000,), 1 / 30), truth, torch.arange(3000) // 3)
+    assert found["slope"] is None
+    assert found["auroc"]["estimate"] == pytest.approx(0.5)
+
+
+def test_a_share_of_few_events_is_not_shown_beside_their_hidden_count() -> None:
+    truth = torch.arange(600) < 4
+    found = chance_report(torch.linspace(0.1, 0.01, 600), truth, torch.arange(600))
+    assert (found["events"], found["observed"], found["brier"]) == (None, None, None)

@@ -122,3 +122,13 @@ def test_figures_of_a_cohort_without_constraints() -> None:
     assert report["ends"]["death"] is None
     for draw in FIGURES.values():
         draw(report)
+
+
+def test_a_cohort_of_short_stays_is_reported_as_far_as_they_last() -> None:
+    table = line_table(400, 5)
+    short = table[table["step"] < 4].reset_index(drop=True)
+    short.loc[short.groupby("stay_id").tail(1).index, "end"] = "censored"
+    stays = prepare(short, line_cohort())
+    generator = torch.Generator().manual_seed(0)
+    dynamics = fit(stays, stays, TINY, generator)
+    assert describe(dynamics, stays, stays, generator, starts=200)["horizons"] == [1, 3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,8 @@ def test_who_lives_at_the_last_step_reaches_the_horizon(line: Line) -> None:
     drawn = line.dynamics.step(states, torch.zeros(len(states), 1), generator())
     assert bool(drawn.ended.all())
     assert float(drawn.horizon.float().mean()) > 0.5
+    assert not bool(drawn.discharged.any())
+    assert float(drawn.p_discharge.max()) == 0
     earlier = line.dynamics.step(firsts(line), torch.zeros(len(firsts(line)), 1), generator())
     assert not bool(earlier.horizon.any())
 
@@ -170,3 +173,12 @@ def test_a_value_that_is_no_number_is_refused_by_name(line: Line) -> None:
 def test_a_missing_column_is_refused(line: Line) -> None:
     with pytest.raises(ModelError, match="columns"):
         line.dynamics.predict(firsts(line)[:, 1:], torch.zeros(len(firsts(line)), 1))
+
+
+def test_another_scaling_or_other_levels_are_refused_at_loading(line: Line, tmp_path: Path) -> None:
+    line.dynamics.save(tmp_path / "dynamics")
+    made = line.dynamics.history.preparation
+    moved = replace(made.states["x"], center=made.states["x"].center + 1)
+    other = replace(made, states={**made.states, "x": moved})
+    with pytest.raises(ModelError, match="not those it was fitted with"):
+        Dynamics.load(tmp_path / "dynamics", History.of(other))
