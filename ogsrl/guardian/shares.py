@@ -93,7 +93,7 @@ def subgroups(prepared: pd.DataFrame, preparation: Preparation) -> list[Grouping
     found = []
     for name, entry in cohort.subgroups.items():
         if entry.column == "site":
-            codes, names = pd.factorize(first["site"], sort=True)
+            codes, names = pd.factorize(_named_sites(first), sort=True)
             groups = [str(value) for value in names]
             code = np.where(codes < 0, len(groups), codes)
         else:
@@ -107,6 +107,12 @@ def subgroups(prepared: pd.DataFrame, preparation: Preparation) -> list[Grouping
         label = entry.label or name
         found.append(Grouping(name, label, tuple(groups), code.astype(np.int64)[stays.stay]))
     return found
+
+
+def _named_sites(first: pd.DataFrame) -> pd.Series:
+    """Sites; those of so few patients that the name would tell of them share one."""
+    patients = first.groupby("site")["patient_id"].transform("nunique")
+    return first["site"].where(first["site"].isna() | (patients >= MIN_PATIENTS), "smaller sites")
 
 
 def bands(name: str, label: str, number: Codes, unit: str) -> Grouping:

@@ -22,7 +22,7 @@ from ogsrl.guardian.false_support import deadly
 from ogsrl.guardian.members import GUARDIANS
 from ogsrl.guardian.protocol import Cases, Guardian, LogDensity, Rows, Shards
 from ogsrl.guardian.report import checks, describe, fit_peers
-from ogsrl.guardian.shares import bands, share
+from ogsrl.guardian.shares import bands, share, subgroups
 from ogsrl.preparation.tensors import StayTensors, stay_tensors
 from tests.guardian.cohorts import planted, simulated
 
@@ -291,3 +291,16 @@ def test_a_cohort_of_levels_is_reported_too() -> None:
     assert found["region"] is None
     for draw in FIGURES.values():
         assert draw(found).axes
+
+
+def test_a_site_of_few_patients_is_not_named() -> None:
+    tensors, frames = simulated()
+    frame = frames["validation"].copy()
+    few = frame["patient_id"].isin(frame["patient_id"].unique()[:4])
+    frame.loc[few, "site"] = "a site of four"
+    (found,) = [
+        g
+        for g in subgroups(frame, tensors["train"].history.preparation)
+        if "smaller sites" in g.groups
+    ]
+    assert not any("four" in group for group in found.groups)
