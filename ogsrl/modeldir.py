@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,18 @@ def load_model(directory: Path, kind: str) -> tuple[dict[str, Any], dict[str, np
             f"{kind!r}, format {FORMAT}"
         )
     return config, arrays
+
+
+@contextmanager
+def rebuilding(directory: Path) -> Iterator[None]:
+    """While a model is built from its config and arrays: what they lack is told as such."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        raise ModelError(
+            f"{directory.name}: {CONFIG} and {WEIGHTS} are not those of this version of `ogsrl`; "
+            "run its stage again"
+        ) from None
 
 
 def _sha256(path: Path) -> str:
