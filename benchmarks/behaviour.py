@@ -1,7 +1,8 @@
 """How well clinicians' doses are known: `python -m benchmarks.behaviour`.
 
 Fits on a simulated cohort as the default one, then asks about fresh patients: E_b[pi/b] of three
-policies that are not b, likelihood beside persistence and the marginal, reliability by dose band.
+policies that are not b, likelihood beside persistence and the marginal, reliability by dose band;
+and, of the clinicians as the simulator writes them down, why the marginal cannot have mean 1.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from benchmarks._clinicians import dose_shares, first_pressor, mass_below
 from benchmarks._report import arguments, report
 from ogsrl.behaviour.baselines import Persistence
 from ogsrl.behaviour.config import BehaviourParams, BoostedParams, NeuralParams
@@ -40,6 +42,9 @@ POWER = 1.5
 #: Beside the marginal clinician stands one who gives no dose that clinicians give to such a patient
 #: less than this fraction as often as to anyone: see docs/decisions/0006 for why.
 LEAST = 0.2
+#: Why: the share of the marginal's mass on first vasopressor doses that b, as the simulator writes
+#: it down, gives such a patient less than once in so many times.
+RARE = {"20000": 2e4, "1e6": 1e6, "1e12": 1e12}
 JUDGED = ("marginal", "tempered", "half")
 SMALL = BehaviourParams(
     neural=NeuralParams(hidden=32, head=16, max_epochs=3),
@@ -76,7 +81,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     seconds = time.perf_counter() - start
     figures: dict[str, float] = {"patients": patients, "fit_s": seconds}
 
-    fresh = Decisions.of(prepared(simulate(patients, options.fresh_seed, config), preparation))
+    rows = simulate(patients, options.fresh_seed, config)
+    figures |= marginal_masses(train, rows, config)
+    fresh = Decisions.of(prepared(rows, preparation))
     start = time.perf_counter()
     logged = log_probs(b, fresh)
     figures["log_prob_rows_per_s"] = len(fresh) / (time.perf_counter() - start)
@@ -111,6 +118,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         figures["ratio_min"], figures["ratio_max"] = min(ratios), max(ratios)
     report("behaviour", figures, options.json)
     return figures
+
+
+def marginal_masses(
+    train: pd.DataFrame, rows: pd.DataFrame, config: SimulatorConfig
+) -> dict[str, float]:
+    """How much of the marginal's mass lies on doses that such patients are hardly ever given."""
+    chances = first_pressor(rows[rows["step"] == 0], config)
+    shares = dose_shares(train["vasopressor"])
+    return {
+        f"marginal_mass_below_1_in_{name}": mass_below(chances, shares, 1 / times)
+        for name, times in RARE.items()
+    }
 
 
 def only(b: Behaviour, params: BehaviourParams) -> BehaviourParams:

@@ -17,7 +17,14 @@ import torch
 from benchmarks._report import arguments, report
 from ogsrl.dynamics.config import DynamicsParams
 from ogsrl.dynamics.ensemble import Dynamics
-from ogsrl.dynamics.errors_ahead import HORIZONS, PARTICLES, ahead_report, errors_ahead, worst_gain
+from ogsrl.dynamics.errors_ahead import (
+    HORIZONS,
+    PARTICLES,
+    PEERS,
+    ahead_report,
+    errors_ahead,
+    worst_gain,
+)
 from ogsrl.dynamics.fitting import fit
 from ogsrl.dynamics.interventions import courses_of_another, questions, simulator_config
 from ogsrl.dynamics.other_doses import answers, other_doses_report
@@ -88,6 +95,21 @@ def far_ahead(
     return {name: error["ours"] / error[name] for name in ("linear", "direct")}
 
 
+def worst_gains(columns: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """The least gain over each peer with its interval of 95 %, and whether that holds 0."""
+    figures: dict[str, float] = {}
+    for peer in PEERS:
+        worst = worst_gain(columns, peer)
+        if worst is None:
+            continue
+        low, high = (worst["estimate"] + side * 1.96 * worst["se"] for side in (-1, 1))
+        name = f"worst_gain_over_{peer}"
+        figures |= {name: worst["estimate"], f"{name}_se": worst["se"]}
+        figures |= {f"{name}_low": low, f"{name}_high": high, f"{name}_holds_0": low <= 0 <= high}
+        print(f"worst gain over {peer}: {worst['column']}, {worst['steps']} steps ahead")
+    return figures
+
+
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Run, print, and return the figures."""
     options = arguments("dynamics", __doc__).parse_args(argv)
@@ -108,12 +130,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     starts = truth.row[torch.randperm(len(truth), generator=generator)[: 150 if quick else 40_000]]
     errors = errors_ahead(dynamics, linear, parts["fresh"], starts.sort().values, generator)
     columns = ahead_report(dynamics, errors)
-    for peer in ("persistence", "linear", "direct"):
-        worst = worst_gain(columns, peer)
-        if worst is not None:
-            figures[f"worst_gain_over_{peer}"] = worst["estimate"]
-            figures[f"worst_gain_over_{peer}_se"] = worst["se"]
-            print(f"worst gain over {peer}: {worst['column']}, {worst['steps']} steps ahead")
+    figures |= worst_gains(columns)
     cells = [c for column in columns.values() for c in column.values() if c is not None]
     figures["cells_with_signal"] = sum(cell["signal"] for cell in cells)
     figures["cells"] = len(cells)

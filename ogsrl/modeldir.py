@@ -80,7 +80,7 @@ def rebuilding(directory: Path) -> Iterator[None]:
     """While a model is built from its config and arrays: what they lack is told as such."""
     try:
         yield
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError):
         raise ModelError(
             f"{directory.name}: {CONFIG} and {WEIGHTS} are not those of this version of `ogsrl`; "
             "run its stage again"

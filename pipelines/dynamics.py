@@ -11,9 +11,9 @@ import torch
 
 from ogsrl.dynamics.config import TooFewPatients
 from ogsrl.dynamics.counts import describe_counts, fit_counts, has_counts
-from ogsrl.dynamics.ensemble import save_too_few
 from ogsrl.dynamics.fitting import fit
 from ogsrl.dynamics.report import describe, too_few_report
+from ogsrl.dynamics.saved import save_too_few
 from ogsrl.figures.dynamics import FIGURES
 from ogsrl.figures.style import save_svg, too_few
 from pipelines.parts import load_parts

@@ -6,6 +6,7 @@ few patients are no error: the guardian then refuses everything and says how man
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -19,19 +20,27 @@ from ogsrl.dynamics.config import TooFewPatients
 from ogsrl.dynamics.ensemble import Dynamics
 from ogsrl.dynamics.interventions import is_simulated
 from ogsrl.errors import SpecError
-from ogsrl.figures.guardian import FIGURES
-from ogsrl.figures.style import save_svg, too_few
+from ogsrl.figures.guardian import FIGURES, refuses_everything
+from ogsrl.figures.style import save_svg
+from ogsrl.guardian.christoffel import ChristoffelGuardian
 from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.false_support import Fit, deadly, false_support
 from ogsrl.guardian.members import GUARDIANS
-from ogsrl.guardian.protocol import Guardian, LogDensity, Rows
+from ogsrl.guardian.protocol import Guardian, Rows
 from ogsrl.guardian.report import describe, fit_peers, ready, with_truth
+from ogsrl.guardian.shortage import Part, Shortage
 from ogsrl.preparation.history import History
 from ogsrl.preparation.tensors import StayTensors
 from pipelines.parts import load_frame, load_parts
 from pipelines.stage import Stage, write_json
 
+#: Parts, and what their patients are called.
+PARTS: Mapping[str, Part] = {
+    "train": "training",
+    "calibration": "calibration",
+    "validation": "validation",
+}
 #: Fresh simulated patients who are asked about other doses.
 FRESH = 800
 #: Simulated training patients of the variant in which unsupported doses kill.
@@ -49,9 +58,9 @@ def run(stage: Stage) -> None:
         )
     parts = load_parts(stage, "train", "calibration", "validation")
     history = parts["train"].history
-    behaviour = _behaviour(stage, history)
+    behaviour = Behaviour.load(stage.model("behaviour"), history.preparation)
     generator = torch.Generator().manual_seed(stage.params.seed)
-    guardian = _fit(parts["train"], parts["calibration"], behaviour, params, generator)
+    guardian = _fit(parts, behaviour, params, generator)
     guardian.save(stage.model("guardian"))
     stage.say(_verdict(guardian))
     peers: dict[str, Guardian | str] = {}
@@ -62,9 +71,10 @@ def run(stage: Stage) -> None:
     report = describe(guardian, peers, train, parts["validation"], frame, generator)
     if guardian.status == "ready" and is_simulated(stage.cohort):
         members = ready(guardian, peers)
+        asks = isinstance(guardian, ChristoffelGuardian) and params.usual != "ratio"
         fit = partial(
             _fit_deadly,
-            with_density=behaviour is not None and params.usual != "ratio",
+            with_density=asks and behaviour.status == "fitted",
             params=params,
             generator=generator,
         )
@@ -73,23 +83,32 @@ def run(stage: Stage) -> None:
     _draw(stage, report)
 
 
-def _behaviour(stage: Stage, history: History) -> LogDensity | None:
-    """The clinicians' density; None if their patients were too few for one."""
-    behaviour = Behaviour.load(stage.model("behaviour"), history.preparation)
-    return None if behaviour.status == "too_few_patients" else behaviour
-
-
 def _fit(
-    train: StayTensors,
-    calibration: StayTensors,
-    log_density: LogDensity | None,
+    parts: Mapping[str, StayTensors],
+    behaviour: Behaviour | None,
     params: GuardianParams,
     generator: torch.Generator,
 ) -> Guardian:
-    layout, rows = Layout.of(train.history), Rows.of(calibration)
-    member = GUARDIANS[params.kind]
-    guardian = member.fit([Rows.of(train)], layout, params, generator, log_density)
-    return guardian.calibrate(rows.states, rows.doses, rows.patient, params.alpha)
+    """Fitted and calibrated; without the density that it must ask, it refuses everything."""
+    train, calibration = parts["train"], Rows.of(parts["calibration"])
+    layout, member = Layout.of(train.history), GUARDIANS[params.kind]
+    known = behaviour if behaviour is None or behaviour.status == "fitted" else None
+    asks = member is ChristoffelGuardian and params.usual == "density"
+    guardian: Guardian
+    if asks and behaviour is not None and known is None:
+        guardian = ChristoffelGuardian.refusing(layout, _lacking(parts, behaviour))
+    else:
+        guardian = member.fit([Rows.of(train)], layout, params, generator, known)
+    states, doses, patient = calibration.states, calibration.doses, calibration.patient
+    return guardian.calibrate(states, doses, patient, params.alpha)
+
+
+def _lacking(parts: Mapping[str, StayTensors], behaviour: Behaviour) -> Shortage:
+    """Whose patients were too few for the clinicians' density."""
+    for name, part in PARTS.items():
+        if len(torch.unique(Rows.of(parts[name]).patient)) < behaviour.needed[name]:
+            return Shortage(part, behaviour.needed[name])
+    return Shortage("training", behaviour.needed["train"])
 
 
 def _fit_deadly(
@@ -100,12 +119,12 @@ def _fit_deadly(
     generator: torch.Generator,
 ) -> Guardian:
     """As the stage's own, with a neural behaviour of its own; its choice needs no third part."""
+    parts = {"train": train, "calibration": calibration, "validation": calibration}
     behaviour = None
     if with_density:
         neural = BehaviourParams(kinds=("neural",))
         behaviour = fit_behaviour(train, calibration, calibration, neural, generator)
-        behaviour = behaviour if behaviour.status == "fitted" else None
-    return _fit(train, calibration, behaviour, params, generator)
+    return _fit(parts, behaviour, params, generator)
 
 
 def _truth(
@@ -123,15 +142,19 @@ def _truth(
 
 
 def _verdict(guardian: Guardian) -> str:
-    if guardian.status == "ready":
-        return f"{guardian.kind}, ready: at most {guardian.alpha:g} of a patient's steps refused"
-    needed = "" if guardian.needed is None else f", {guardian.needed} patients are needed"
-    return f"{guardian.kind}, {guardian.status}{needed}: everything is refused"
+    name, made = f"{guardian.kind}, {guardian.status}", guardian.threshold
+    if guardian.status != "ready" or made is None:
+        why = "" if guardian.lacking is None else f", {guardian.lacking}"
+        return f"{name}{why}: everything is refused"
+    if made.alpha is None:
+        share = f"{100 * made.share:.1f} % of a patient's steps refused in calibration"
+        return f"{name}: {share}, no promise"
+    return f"{name}: at most {made.alpha:g} of a patient's steps refused"
 
 
 def _draw(stage: Stage, report: dict[str, Any]) -> None:
     folder = stage.report("figures")
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in FIGURES.items():
-        few = report["false_alarm"] is None
-        save_svg(too_few(report["needed"] or 10) if few else draw(report), folder / f"{name}.svg")
+        drawn = draw(report) if report["false_alarm"] else refuses_everything(report)
+        save_svg(drawn, folder / f"{name}.svg")

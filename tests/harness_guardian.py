@@ -6,22 +6,25 @@ are often none. A member of other needs replaces `history` and `draw`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from ogsrl.errors import SupportError
+from ogsrl.errors import ModelError, SupportError
 from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.conformal import shares_above
 from ogsrl.guardian.members import GUARDIANS
 from ogsrl.guardian.protocol import Guardian, Rows
+from ogsrl.guardian.shortage import Shortage
+from ogsrl.modeldir import load_model, save_model
 from ogsrl.preparation import ColumnTransform
 from ogsrl.preparation.history import History
 from tests.guardian.cohorts import planted, rows
@@ -73,6 +76,15 @@ class Made:
 
 def calibrated(guardian: Guardian, part: Rows, alpha: float = ALPHA) -> Guardian:
     return guardian.calibrate(part.states, part.doses, part.patient, alpha)
+
+
+def _less(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The same without one of its keys, each in turn; names of all columns are not read back."""
+    for key, value in config.items():
+        if key != "state_names":
+            yield {k: v for k, v in config.items() if k != key}
+        if isinstance(value, dict) and key != "power":
+            yield from ({**config, key: less} for less in _less(value))
 
 
 class GuardianHarness:
@@ -173,6 +185,28 @@ class GuardianHarness:
         assert again.threshold == made.guardian.threshold
         assert again.status == "ready"
 
+    def test_a_model_that_lacks_something_is_refused_as_such(
+        self, made: Made, tmp_path: Path
+    ) -> None:
+        made.guardian.save(tmp_path / "whole")
+        config, arrays = load_model(tmp_path / "whole", f"guardian:{self.kind}")
+        lacking = [(less, arrays) for less in _less(config)]
+        lacking += [(config, {n: a for n, a in arrays.items() if n != name}) for name in arrays]
+        assert len(lacking) > 10
+        for other, held in lacking:
+            save_model(tmp_path / "edited", f"guardian:{self.kind}", other, held)
+            with pytest.raises(ModelError):
+                GUARDIANS[self.kind].load(tmp_path / "edited", made.history)
+
+    def test_identical_patients_are_an_error_and_no_region(self, made: Made) -> None:
+        one = made.train.take(made.train.patient == made.train.patient[0])
+        number = torch.arange(30).repeat_interleave(len(one))
+        same = Rows(one.states.repeat(30, 1), one.doses.repeat(30, 1), number, number)
+        row = same.take(torch.zeros(len(same), dtype=torch.int64))
+        for rows_ in (same, replace(row, patient=number, stay=number)):
+            with pytest.raises(SupportError, match="all patients are the same"):
+                self.fit(rows_, made.history)
+
     def test_rows_scaled_otherwise_are_not_asked_about(self, made: Made, tmp_path: Path) -> None:
         made.guardian.save(tmp_path / "guardian")
         preparation = made.history.preparation
@@ -198,7 +232,8 @@ class GuardianHarness:
         names = [*made.history.names, *made.fitted.layout.doses]
         frame = pd.DataFrame(np.zeros((1, len(names))), columns=names)
         frame["stay_id"], frame["step"] = "s", 0
-        for name in (made.fitted.layout.doses[0], made.fitted.layout.columns[0]):
+        read = made.fitted.layout
+        for name in (read.doses[0], read.columns[0], made.history.names[-1], "stay_id", "step"):
             with pytest.raises(SupportError, match=f"{name}: the column is missing"):
                 made.guardian.score_frame(frame.drop(columns=name), made.history)
 
@@ -212,7 +247,9 @@ class GuardianHarness:
         few = made.calibration.take(made.calibration.patient < 8)
         guardian = calibrated(made.fitted, few)
         assert guardian.status == "too_few_patients"
-        assert guardian.needed == 9
+        assert guardian.lacking == Shortage("calibration", 10)
+        assert guardian.threshold is not None
+        assert guardian.threshold.patients is None  # eight are not counted
         assert not guardian.supported(made.fresh.states, made.fresh.doses).any()
         assert set(guardian.rules(made.fresh.states[:3], made.fresh.doses[:3])) == {
             "too_few_patients"

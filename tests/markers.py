@@ -6,6 +6,7 @@ plants its own tables with `plant` and searches its outputs with `Markers.found_
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from safetensors.numpy import load_file
 
 from ogsrl.spec import Cohort
 
@@ -106,7 +108,7 @@ def plant(frame: pd.DataFrame, cohort: Cohort, *, breaking: bool) -> tuple[pd.Da
     numbers: list[float] = []
     rows = np.flatnonzero(mine)
     for place, (name, (low, high)) in enumerate(_ranges(cohort).items()):
-        numeric = not (name in cohort.states and cohort.states[name].kind != "numeric")
+        numeric = name not in cohort.states or _numeric(cohort, name)
         if not breaking and (not numeric or _is_sum(cohort, name)):
             continue
         value = (
@@ -129,6 +131,61 @@ def plant(frame: pd.DataFrame, cohort: Cohort, *, breaking: bool) -> tuple[pd.Da
         planted.loc[planted.index[rows[3]], "end"] = "MARKend"
         texts.append("MARKend")
     return planted, Markers(tuple(texts), tuple(numbers))
+
+
+def plant_extremes(
+    frame: pd.DataFrame, cohort: Cohort, patients: list[str]
+) -> tuple[pd.DataFrame, dict[str, list[float]]]:
+    """A copy in which two patients hold the least and the largest value of every numeric column.
+
+    Returns:
+        The table, and the values planted in each column.
+    """
+    planted = frame.copy()
+    least, largest = (np.flatnonzero(planted["patient_id"] == one) for one in patients[:2])
+    numbers: dict[str, list[float]] = {}
+    for place, (name, (low, high)) in enumerate(_ranges(cohort).items()):
+        if _is_sum(cohort, name) or (name in cohort.states and not _numeric(cohort, name)):
+            continue
+        off = (high - low) * (1e-3 + 1e-5 * place)
+        # doses: the least is many patients' own, and the largest must be apart from the bound
+        values = [0.91371 * high] * 2 if name in cohort.actions else [low + off, high - off]
+        for rows, value in zip((least, largest), values, strict=True):
+            mine = rows if name in cohort.static else rows[[place % len(rows)]]
+            planted.loc[planted.index[mine], name] = value
+        numbers[name] = values
+    return planted, numbers
+
+
+def numbers_near(root: Path, wanted: Iterable[float]) -> list[str]:
+    """`file: value` for every number in JSON or safetensors files under a folder that is one."""
+    found = []
+    for path in sorted(root.rglob("*")):
+        if path.suffix == ".json":
+            held, within = np.array(list(_numbers(json.loads(path.read_text())))), 6e-6
+        elif path.suffix == ".safetensors":
+            held = np.concatenate([a.ravel().astype(float) for a in load_file(path).values()])
+            within = 1e-7
+        else:
+            continue
+        found += [
+            f"{path.relative_to(root)}: {value}"
+            for value in wanted
+            if np.isclose(held, value, rtol=2e-7, atol=within).any()
+        ]
+    return found
+
+
+def _numbers(content: object) -> Iterator[float]:
+    if isinstance(content, dict | list):
+        for part in content.values() if isinstance(content, dict) else content:
+            yield from _numbers(part)
+    elif isinstance(content, int | float):
+        yield float(content)
+
+
+def _numeric(cohort: Cohort, name: str) -> bool:
+    return cohort.states[name].kind == "numeric"
 
 
 def _ranges(cohort: Cohort) -> dict[str, tuple[float, float]]:

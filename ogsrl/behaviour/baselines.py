@@ -13,6 +13,7 @@ import torch
 from ogsrl.behaviour.decisions import Decisions
 from ogsrl.behaviour.distribution import DoseDistribution, Marginal
 from ogsrl.behaviour.doses import DoseGrid, OneDose
+from ogsrl.preparation.coverage import MIN_PATIENTS
 
 #: Decisions that each baseline's row borrows from the distribution above it.
 BORROWED = 20.0
@@ -20,26 +21,41 @@ ROUNDS = 60
 
 
 def fit_marginal(grids: Sequence[DoseGrid], decisions: Decisions) -> Marginal:
-    """The distribution of each dose over all decisions; a part never seen has no weight."""
-    weights = [_marginal(grid, decisions.doses[:, j]) for j, grid in enumerate(grids)]
+    """The distribution of each dose over all decisions; a part never seen has no weight.
+
+    It is saved: of a component that one to nine patients had, its weight does not tell how often.
+    """
+    weights = [
+        _marginal(grid, decisions.doses[:, j], decisions.patient) for j, grid in enumerate(grids)
+    ]
     return Marginal(tuple(grids), tuple(w.log().float() for w in weights))
 
 
-def _marginal(grid: DoseGrid, doses: torch.Tensor) -> torch.Tensor:
+def _marginal(grid: DoseGrid, doses: torch.Tensor, patient: torch.Tensor) -> torch.Tensor:
     counts = torch.bincount(grid.part(doses), minlength=len(grid.part_names)).double()
     part = grid.part_of_component
     seen = (counts > 0).double()[part]
     even = seen / torch.bincount(part)[part]
     everyone = torch.zeros(len(doses), dtype=torch.long)
-    return _mixture(grid, doses, everyone, (even / even.sum())[None])[0]
+    place = grid.place(doses)
+    size = int(patient.max()) + 1
+    pairs = (place.component * size + patient[:, None])[place.height > 0]
+    people = torch.bincount(torch.unique(pairs) // size, minlength=grid.components)
+    told = people >= MIN_PATIENTS
+    return _mixture(grid, doses, everyone, (even / even.sum())[None], told)[0]
 
 
 def _mixture(
-    grid: DoseGrid, doses: torch.Tensor, group: torch.Tensor, prior: torch.Tensor
+    grid: DoseGrid,
+    doses: torch.Tensor,
+    group: torch.Tensor,
+    prior: torch.Tensor,
+    told: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Component weights of each group that maximise likelihood, drawn to `prior` (groups, C).
 
     Expectation maximisation of L(w) = sum_i log sum_k w_gk h_k(a_i) + B sum_gk p_gk log w_gk.
+    Components that are not `told` keep what they borrow.
     """
     place = grid.place(doses)
     size = len(prior)
@@ -51,6 +67,9 @@ def _mixture(
         shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-300)
         found = torch.zeros(size * grid.components, dtype=torch.float64)
         found = found.index_add(0, flat, shares.reshape(-1)).reshape(size, -1)
+        if told is not None:
+            found = found * told
+            found = found * len(doses) / found.sum().clamp(min=1)
         weights = found + BORROWED * prior
         weights = weights / weights.sum(1, keepdim=True)
     return weights

@@ -5,6 +5,7 @@ Called by fitting. scikit-learn grows the trees; what is kept of them is arrays.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from torch.nn.functional import logsigmoid
 
 from ogsrl.behaviour.config import BoostedParams
+from ogsrl.behaviour.crowds import Codes, Floats, crowds, means
 from ogsrl.behaviour.decisions import Decisions, Inputs
 from ogsrl.behaviour.doses import BETWEEN, MAXIMUM, ZERO, DoseGrid, encode_doses
 from ogsrl.behaviour.trees import Boosted, Trees
+from ogsrl.preparation.coverage import MIN_PATIENTS
 
 BLOCK = 4096
 #: Thresholds tried a column; 255, the most, fits slower and no better.
@@ -26,6 +29,8 @@ BINS = 63
 LEAST_ROWS = 20
 #: Points of the table of standardised residuals.
 POINTS = 201
+#: Log scale of a dose that is always the same.
+NO_SPREAD = -3.0
 Progress = Callable[[int], None]
 
 
@@ -37,10 +42,10 @@ class BoostedBehaviour:
 
         P(knot k | between) = G((r_k - f_2) / exp(f_3)) - G((l_k - f_2) / exp(f_3)),
 
-    f_0 and f_1 minimise the log loss,
-    f_2 the squared error of the log dose, f_3 (log link) the gamma loss of |log dose - f_2|; G is
-    the empirical distribution of (log dose - f_2) / exp(f_3) over training decisions. Ordinal
-    doses have one classifier over levels. f see the state and, as the chain goes, earlier doses.
+    f_0 and f_1 minimise the log loss, f_2 the squared error of the log dose, f_3 (log link) the
+    gamma loss of |log dose - f_2|; G is the distribution of (log dose - f_2) / exp(f_3) over
+    training decisions, from means over crowds of patients. Ordinal doses have one classifier over
+    levels. f see the state and, as the chain goes, earlier doses.
     """
 
     inputs: Inputs
@@ -126,7 +131,8 @@ def fit_boosted(
         seen = encode_doses(grids[:j], train.doses)
         rows = torch.cat([train.states, seen], 1).numpy()
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
-        trees, table = _fit_dose(grid, rows, train.doses[:, j], params, seed)
+        who = train.patient.numpy()
+        trees, table = _fit_dose(grid, rows, train.doses[:, j], who, params, seed)
         grown.append(trees)
         tables.append(table)
         progress(1)
@@ -138,6 +144,7 @@ def _fit_dose(
     grid: DoseGrid,
     rows: np.ndarray[Any, Any],
     doses: torch.Tensor,
+    patient: Codes,
     params: BoostedParams,
     seed: int,
 ) -> tuple[dict[str, Trees], torch.Tensor]:
@@ -156,15 +163,19 @@ def _fit_dose(
         return {"level": _classes(rows, part, params, settings)}, torch.zeros(0)
     given, between = part != ZERO, part == BETWEEN
     trees = {
-        "zero": _yes(rows, part == ZERO, params, settings),
-        "maximum": _yes(rows[given], part[given] == MAXIMUM, params, settings),
+        "zero": _yes(rows, part == ZERO, patient, params, settings),
+        "maximum": _yes(rows[given], part[given] == MAXIMUM, patient[given], params, settings),
     }
-    rows = rows[between]
+    rows, who = rows[between], patient[between]
     logs = grid.log(doses).numpy()[between].astype(np.float64)
-    if not len(logs) or logs.min() == logs.max():
-        at = float(logs[0]) if len(logs) else 0.0
-        trees["location"] = Trees.constant([at], params.depth)
-        trees["scale"] = Trees.constant([-3.0], params.depth)
+    few = len(np.unique(who)) < MIN_PATIENTS
+    if few or logs.min() == logs.max():
+        # one dose given by ten patients or more is a level; what fewer were given is not kept
+        low, high = grid.knots[0], grid.knots[-1]
+        anywhere = (low + high) / 2, math.log((high - low) / 2)
+        location, scale = anywhere if few else (float(logs[0]), NO_SPREAD)
+        trees["location"] = Trees.constant([location], params.depth)
+        trees["scale"] = Trees.constant([scale], params.depth)
         return trees, torch.linspace(-1, 1, POINTS, dtype=torch.float64)
     fitted = HistGradientBoostingRegressor(max_iter=params.trees, **settings).fit(rows, logs)
     trees["location"] = Trees.of(fitted, params.depth)
@@ -173,21 +184,46 @@ def _fit_dose(
     spread = HistGradientBoostingRegressor(loss="gamma", max_iter=params.scale_trees, **settings)
     spread.fit(rows, size)
     trees["scale"] = Trees.of(spread, params.depth)
-    shares = np.linspace(0, 1, POINTS)
-    table = np.quantile(off / spread.predict(rows), shares)
-    return trees, torch.from_numpy(table + 1e-9 * np.arange(POINTS))
+    return trees, torch.from_numpy(_table(off / spread.predict(rows), who))
+
+
+def _table(residuals: Floats, patient: Codes) -> Floats:
+    """Residuals at evenly spaced shares, 0 to 1: means of crowds at the middles of their shares.
+
+    The ends are not the least and largest residual, which are one decision's: they lie as far
+    beyond the outermost means as the next means lie within.
+    """
+    crowd = crowds(residuals, patient, np.arange(1, POINTS) / POINTS)
+    size = np.bincount(crowd) / len(crowd)
+    middle = size.cumsum() - size / 2
+    mean = means(residuals, patient, crowd)
+    if len(mean) == 1:  # too few to tell a shape: even, of mean size 1 as residuals are
+        mean, middle = np.array([-1.0, 1.0]), np.array([0.25, 0.75])
+    shares, values = [0, *middle, 1], [2 * mean[0] - mean[1], *mean, 2 * mean[-1] - mean[-2]]
+    points = np.interp(np.linspace(0, 1, POINTS), shares, values)
+    return np.asarray(points + 1e-9 * np.arange(POINTS))
 
 
 def _yes(
     rows: np.ndarray[Any, Any],
     answer: np.ndarray[Any, Any],
+    patient: Codes,
     params: BoostedParams,
     settings: Mapping[str, Any],
 ) -> Trees:
-    """Log odds of a yes; a constant where either answer is rare."""
-    yes, no = int(answer.sum()), int((~answer).sum())
-    if min(yes, no) < LEAST_ROWS:
-        return Trees.constant([float(np.log((yes + 0.5) / (no + 0.5)))], params.depth)
+    """Log odds of a yes; a constant where either answer is rare.
+
+    What one to nine patients answered counts as ten answers: how many there were is not kept.
+    """
+    count = np.array([(~answer).sum(), answer.sum()])
+    people = np.array([len(np.unique(patient[answer == yes])) for yes in (False, True)])
+    few = (people > 0) & (people < MIN_PATIENTS)
+    if few.any():
+        others = max(len(answer) - MIN_PATIENTS, MIN_PATIENTS)
+        count = np.where(people == 0, 0, np.where(few, MIN_PATIENTS, others))
+    if few.any() or count.min() < LEAST_ROWS:
+        odds = float(np.log((count[1] + 0.5) / (count[0] + 0.5)))
+        return Trees.constant([odds], params.depth)
     return _grown(
         HistGradientBoostingClassifier(max_iter=params.trees, **settings), rows, answer, params
     )

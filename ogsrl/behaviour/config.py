@@ -52,8 +52,10 @@ class BehaviourParams(_Frozen):
     knots: int = Field(
         32, ge=3, le=256, description="Knots of the log dose between zero and the maximum."
     )
-    min_train: int = Field(50, ge=2, description="Training patients below which nothing is fitted.")
-    min_calibration: int = Field(20, ge=2, description="The same for calibration patients.")
-    min_validation: int = Field(20, ge=2, description="The same for validation patients.")
+    min_train: int = Field(
+        50, ge=10, description="Training patients below which nothing is fitted."
+    )
+    min_calibration: int = Field(20, ge=10, description="The same for calibration patients.")
+    min_validation: int = Field(20, ge=10, description="The same for validation patients.")
     neural: NeuralParams = Field(default_factory=NeuralParams, description="The neural kind.")
     boosted: BoostedParams = Field(default_factory=BoostedParams, description="The boosted kind.")

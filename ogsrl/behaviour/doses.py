@@ -6,13 +6,17 @@ and go in [-1, 1]; it never rounds a dose to its increment.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from ogsrl.behaviour.crowds import centres, crowds
 from ogsrl.errors import ModelError
 from ogsrl.preparation.transforms import DoseTransform
 from ogsrl.spec import Action
@@ -21,6 +25,11 @@ from ogsrl.spec import Action
 NEAR = 1e-5
 #: Fewer different doses than this get hats of this share of the range.
 FEW_DOSES, NARROW = 4, 0.02
+#: Where no `min_dose` says it, a dose below this share of the largest is zero.
+LEAST = 1e-6
+#: Shares of an outermost crowd at which it is cut.
+TAILS = (0.1, 0.3)
+TEN = math.log(10)
 PARTS = ("zero", "between", "maximum")
 ZERO, BETWEEN, MAXIMUM = range(3)
 
@@ -67,9 +76,14 @@ class DoseGrid:
 
     @classmethod
     def of(
-        cls, action: Action, scaling: DoseTransform, doses: torch.Tensor, knots: int
+        cls,
+        action: Action,
+        scaling: DoseTransform,
+        doses: torch.Tensor,
+        patient: torch.Tensor,
+        knots: int,
     ) -> DoseGrid:
-        """The grid of a dose from its training doses in [-1, 1]."""
+        """The grid of a dose from its training doses in [-1, 1], and whose they are."""
         empty = cls(
             name=scaling.name,
             kind=action.kind,
@@ -82,28 +96,32 @@ class DoseGrid:
         )
         if action.kind == "ordinal":
             return empty
-        between = doses[empty.part(doses) == BETWEEN]
-        return cls(**{**empty.config(), "knots": empty._knots(between, knots)})
+        between = empty.part(doses) == BETWEEN
+        found = empty._knots(doses[between], patient[between], knots)
+        return cls(**{**empty.config(), "knots": found})
 
-    def _knots(self, doses: torch.Tensor, count: int) -> tuple[float, ...]:
-        """Quantiles of the log dose, and the ends of what may be given."""
-        inner: list[float] = []
-        least = self.low or self.min_dose
-        if len(doses):
-            logs = self.log(doses.double())
-            shares = torch.linspace(0, 1, count, dtype=torch.float64)
-            inner = [round(float(x), 5) for x in torch.quantile(_thinned(logs), shares)]
-            smallest = float(logs.min().exp())
-            least = least or 10.0 ** int(torch.tensor(smallest).log10().floor())
-        ends = [float(torch.tensor(x or self.high / 100).log()) for x in (least, self.high)]
+    def _knots(self, doses: torch.Tensor, patient: torch.Tensor, count: int) -> tuple[float, ...]:
+        """Centres of crowds of ten patients, public round numbers beyond them, and the ends."""
+        logs, who = self.log(doses.double()).numpy().round(5), patient.numpy()
+        crowd = crowds(logs, who, _shares(count))
+        inner = [] if (crowd < 0).any() else centres(logs, who, crowd).round(5).tolist()
+        ends = [math.log(self.least), math.log(self.high)]
         span = ends[1] - ends[0]
         gap = 1e-3 * span
         if len(set(inner)) < FEW_DOSES:  # hats as wide as the range would blur them
             inner += [x + side * NARROW * span for x in set(inner) for side in (-1, 1)]
+        low, high = min(inner, default=ends[1]), max(inner, default=ends[1])
+        decades = range(math.ceil(ends[0] / TEN), math.ceil(ends[1] / TEN))
+        inner += [k * TEN for k in decades if k * TEN < low or k * TEN > high]
         knots = [ends[0]]
         knots += [x for x in sorted(set(inner)) if ends[0] + gap < x < ends[1] - gap]
         apart = [x for x, before in zip(knots[1:], knots, strict=False) if x - before > gap]
         return (knots[0], *apart, ends[1])
+
+    @property
+    def least(self) -> float:
+        """The least dose that is given: less is zero."""
+        return max(self.low, self.min_dose, LEAST * self.high)
 
     def config(self) -> dict[str, Any]:
         """Plain values; `DoseGrid(**config)` is the same grid."""
@@ -213,8 +231,7 @@ class DoseGrid:
             return ((doses + 1) / 2 * (self.levels - 1)).round().long()
         doses = doses.detach()
         zero = doses <= -1 + NEAR / 10
-        if self.min_dose > 0:
-            zero |= self._clinical(doses) < self.min_dose * (1 - 1e-3)
+        zero |= self._clinical(doses) < self.least * (1 - 1e-3)
         part = torch.full(doses.shape, BETWEEN)
         part[doses >= 1 - NEAR] = MAXIMUM
         part[zero] = ZERO
@@ -341,11 +358,12 @@ def grids_of(
     actions: Mapping[str, Action],
     scalings: Mapping[str, DoseTransform],
     doses: torch.Tensor,
+    patient: torch.Tensor,
     knots: int,
 ) -> tuple[DoseGrid, ...]:
-    """The grid of each dose from its training doses (rows, doses) in [-1, 1]."""
+    """The grid of each dose from training doses (rows, doses) in [-1, 1], and whose they are."""
     return tuple(
-        DoseGrid.of(actions[name], scalings[name], doses[:, j], knots)
+        DoseGrid.of(actions[name], scalings[name], doses[:, j], patient, knots)
         for j, name in enumerate(scalings)
     )
 
@@ -356,9 +374,8 @@ def encode_doses(grids: Sequence[DoseGrid], doses: torch.Tensor) -> torch.Tensor
     return torch.cat(seen, 1) if seen else doses.new_zeros(len(doses), 0)
 
 
-def _thinned(values: torch.Tensor, most: int = 1_000_000) -> torch.Tensor:
-    """At most so many, evenly spread through the sorted values: quantiles need no more."""
-    if len(values) <= most:
-        return values
-    values = values.sort().values
-    return values[torch.linspace(0, len(values) - 1, most).round().long()]
+def _shares(count: int) -> NDArray[np.float64]:
+    """Where crowds end: so many even shares, the outermost ones cut finer, as tails are long."""
+    tail = np.array(TAILS) / count
+    even = np.arange(1, count) / count
+    return np.concatenate([tail, even, 1 - tail[::-1]])

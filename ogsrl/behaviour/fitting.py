@@ -14,6 +14,7 @@ from ogsrl.behaviour.baselines import fit_marginal
 from ogsrl.behaviour.boosted import fit_boosted
 from ogsrl.behaviour.calibration import fit_calibration
 from ogsrl.behaviour.config import BehaviourParams, Kind
+from ogsrl.behaviour.crowds import shown
 from ogsrl.behaviour.decisions import Decisions, Inputs, check_varied, check_whole
 from ogsrl.behaviour.distribution import Marginal
 from ogsrl.behaviour.doses import DoseGrid, grids_of
@@ -91,13 +92,14 @@ def fit_decisions(
     progress: Progress = lambda _: None,
 ) -> Behaviour:
     """As `fit`, from decisions."""
-    found = Behaviour(parts.history, params, "too_few_patients", parts.patients, {}, None)
-    if any(found.patients[part] < count for part, count in found.needed.items()):
+    patients = {part: shown(count) for part, count in parts.patients.items()}
+    found = Behaviour(parts.history, params, "too_few_patients", patients, {}, None)
+    if any(parts.patients[part] < count for part, count in found.needed.items()):
         return found
     check_varied(parts.train)
     preparation = parts.history.preparation
-    doses = parts.train.doses
-    grids = grids_of(preparation.cohort.actions, preparation.doses, doses, params.knots)
+    actions, train = preparation.cohort.actions, parts.train
+    grids = grids_of(actions, preparation.doses, train.doses, train.patient, params.knots)
     marginal = fit_marginal(grids, parts.train)
     inputs = Inputs.of(parts.history, parts.train.states)
     tried: dict[str, Behaviour] = {}
@@ -112,9 +114,7 @@ def fit_decisions(
         )
         progress(f"{kind} calibrated")
         fitted = Fitted(kind, learner, inputs, calibrations, marginal)
-        tried[kind] = Behaviour(
-            parts.history, params, "fitted", parts.patients, likelihoods, fitted
-        )
+        tried[kind] = Behaviour(parts.history, params, "fitted", patients, likelihoods, fitted)
         with torch.no_grad():
             logs = tried[kind].log_prob(parts.validation.states, parts.validation.doses)
         if bool(logs.isnan().any()):

@@ -77,7 +77,7 @@ def ratio_by_step(
         found.append(
             {
                 "step": step,
-                "rows": len(here),
+                "rows": len(here) if known or not len(here) else None,
                 **(told if known else dict.fromkeys(told)),
                 "effective": effective if known else None,
             }
@@ -144,15 +144,13 @@ def reliability(
     """Predicted against observed frequency in bins of equal counts, and their mean distance.
 
     error = sum over bins of (rows in the bin / rows) |mean predicted - share that happened|.
+    A bin that may not be told joins the next.
     """
-    order = predicted.double().argsort(stable=True)
     bins, error, told = [], 0.0, 0
-    for rows in order.tensor_split(BINS):
+    for rows in _bins(predicted, happened, patient):
         seen = over_patients(happened[rows].double(), patient[rows])
-        if seen["estimate"] is None or (seen["patients"] or 0) < MIN_PATIENTS:
-            continue
-        mean = float(predicted[rows].double().mean())
-        error += len(rows) * abs(mean - seen["estimate"])
+        mean, share = float(predicted[rows].double().mean()), float(happened[rows].double().mean())
+        error += len(rows) * abs(mean - share)
         told += len(rows)
         bins.append({"predicted": mean, "rows": len(rows), **seen})
     return {
@@ -161,6 +159,30 @@ def reliability(
         "rows_suppressed": len(predicted) - told,
         "bins": bins,
     }
+
+
+def _bins(
+    predicted: torch.Tensor, happened: torch.Tensor, patient: torch.Tensor
+) -> list[torch.Tensor]:
+    """Rows of each bin: ten patients or more; and ten, or none, to whom it happened or did not."""
+
+    def may_be_told(rows: torch.Tensor) -> bool:
+        people = [len(torch.unique(patient[rows][happened[rows] == yes])) for yes in (False, True)]
+        enough = len(torch.unique(patient[rows])) >= MIN_PATIENTS
+        return enough and not any(0 < count < MIN_PATIENTS for count in people)
+
+    bins: list[torch.Tensor] = []
+    waiting = torch.zeros(0, dtype=torch.long)
+    for rows in predicted.double().argsort(stable=True).tensor_split(BINS):
+        waiting = torch.cat([waiting, rows])
+        if may_be_told(waiting):
+            bins.append(waiting)
+            waiting = waiting[:0]
+    while len(waiting) and bins:
+        waiting = torch.cat([bins.pop(), waiting])
+        if may_be_told(waiting):
+            return [*bins, waiting]
+    return bins
 
 
 @torch.no_grad()

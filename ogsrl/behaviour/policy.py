@@ -6,7 +6,7 @@ says so when too few patients were there to fit it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,7 +22,7 @@ from ogsrl.behaviour.distribution import DoseDistribution, Marginal
 from ogsrl.behaviour.doses import DoseGrid, OneDose
 from ogsrl.behaviour.neural import NeuralBehaviour
 from ogsrl.errors import ModelError
-from ogsrl.modeldir import load_model, save_model
+from ogsrl.modeldir import load_model, rebuilding, save_model
 from ogsrl.preparation import Preparation
 from ogsrl.preparation.history import History
 
@@ -67,7 +67,7 @@ class Behaviour:
         history: The layout of states.
         params: How it was fitted.
         status: `fitted`, or `too_few_patients`: every question is then refused.
-        patients: Patients found in train, calibration and validation.
+        patients: Patients found in train, calibration and validation; None where one to nine.
         likelihoods: Mean validation log-likelihood a decision of each kind tried.
         fitted: What was fitted; None under `too_few_patients`.
     """
@@ -75,7 +75,7 @@ class Behaviour:
     history: History
     params: BehaviourParams
     status: Literal["fitted", "too_few_patients"]
-    patients: dict[str, int]
+    patients: dict[str, int | None]
     likelihoods: dict[str, float | None]
     fitted: Fitted | None
 
@@ -95,11 +95,9 @@ class Behaviour:
     def known(self) -> Fitted:
         """What was fitted, or an error that says how many patients are needed."""
         if self.fitted is None:
-            told = [
-                f"{part} {self.patients[part]} of {count}" for part, count in self.needed.items()
-            ]
+            told = [f"{count} {part}" for part, count in self.needed.items()]
             raise ModelError(
-                f"behaviour: too few patients to fit it ({', '.join(told)} needed); "
+                f"behaviour: too few patients to fit it; {', '.join(told)} patients are needed; "
                 "it answers nothing"
             )
         return self.fitted
@@ -174,6 +172,13 @@ class Behaviour:
     def load(cls, directory: Path, preparation: Preparation) -> Behaviour:
         """Read a model, for the transforms that it was fitted with."""
         config, arrays = load_model(directory, KIND)
+        with rebuilding(directory):
+            return cls._rebuilt(config, arrays, preparation)
+
+    @classmethod
+    def _rebuilt(
+        cls, config: Mapping[str, Any], arrays: Mapping[str, Any], preparation: Preparation
+    ) -> Behaviour:
         history = History(preparation, **config["history"])
         if "inputs" in config:
             inputs = Inputs.from_parts(config["inputs"], arrays)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ogsrl.behaviour.baselines import Persistence
+from ogsrl.behaviour.crowds import shown
 from ogsrl.behaviour.decisions import Decisions
 from ogsrl.behaviour.distribution import DosePolicy
 from ogsrl.behaviour.measures import (
@@ -50,11 +51,11 @@ def describe(
         "params": behaviour.params.model_dump(mode="json"),
         "needed": behaviour.needed,
         "smallest_cell": MIN_PATIENTS,
-        "patients": {n: _count(people) for n, people in behaviour.patients.items()},
+        "patients": behaviour.patients,
     }
     if behaviour.fitted is None:
         return told
-    if behaviour.patients["validation"] < MIN_PATIENTS:  # whatever is said, is said of one of them
+    if validation.patients < MIN_PATIENTS:  # whatever is said, is said of one of them
         return told | {"status": "too_few_to_report"}
     fitted = behaviour.fitted
     logged = log_probs(behaviour, validation)
@@ -86,10 +87,6 @@ def describe(
             },
         },
     }
-
-
-def _count(people: int) -> int | None:
-    return people if people == 0 or people >= MIN_PATIENTS else None
 
 
 def _doses(behaviour: Behaviour, train: Decisions) -> dict[str, Any]:
@@ -125,17 +122,23 @@ def _likelihood(
         "marginal": log_probs(behaviour.marginal, validation),
     }
     given = logged > -torch.inf
+    rows, never = validation.where(given), validation.where(~given)
     return {
-        "behaviour": over_patients(logged[given], validation.patient[given]),
+        "behaviour": _enough(over_patients(logged[given], rows.patient)),
         "baselines": {
             name: {
-                "mean": _finite(logs[given].double().mean()),
-                "gain": over_patients((logged - logs)[given], validation.patient[given]),
+                "mean": _finite(logs[given].double().mean()) if shown(rows.patients) else None,
+                "gain": _enough(over_patients((logged - logs)[given], rows.patient)),
             }
             for name, logs in others.items()
         },
-        "never_given_in_training": _count(int((~given).sum())),
+        "never_given_in_training": None if shown(never.patients) is None else len(never),
     }
+
+
+def _enough(measured: dict[str, float | int | None]) -> dict[str, float | int | None]:
+    """What was measured, unless of fewer than ten patients."""
+    return measured if shown(int(measured["patients"] or 0)) else dict.fromkeys(measured)
 
 
 def _finite(value: torch.Tensor) -> float | None:

@@ -52,9 +52,8 @@ def normal_scores(
     dynamics: Dynamics, heads: Heads, truth: Outcomes
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """How many deviations each charted value lies from the members' mean, and which are known."""
-    deviation = (heads.sd.square().mean(0) + heads.mean.var(0, correction=0)).sqrt()
     known = truth.charted & (dynamics.fitted.moving > 0)
-    scores = (truth.numeric - heads.mean.mean(0)) / deviation.clip(min=1e-9)
+    scores = (truth.numeric - heads.mean.mean(0)) / heads.deviation.clip(min=1e-9)
     return torch.where(known, scores, torch.zeros_like(scores)), known
 
 

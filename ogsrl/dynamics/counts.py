@@ -1,7 +1,8 @@
 """Dynamics of cohorts with one categorical state and ordinal doses: counts, shrunk.
 
 Called by the stage dynamics and by planners of such cohorts. A pair seen once is believed little:
-its counts are shrunk to what follows the state under any dose.
+its counts are shrunk to what follows the state under any dose. It never holds what fewer than ten
+patients tell, in memory no more than on disk.
 """
 
 from __future__ import annotations
@@ -16,19 +17,18 @@ import torch
 
 from ogsrl.dynamics.answers import Next
 from ogsrl.dynamics.config import NEEDED_PATIENTS, TooFewPatients
-from ogsrl.dynamics.layout import check_fitted_on
 from ogsrl.dynamics.measures import FEWEST, chance_report
+from ogsrl.dynamics.outcomes import check_varied
+from ogsrl.dynamics.saved import read, write
+from ogsrl.dynamics.told import Told, tell
 from ogsrl.errors import ModelError
-from ogsrl.modeldir import load_model, save_model
+from ogsrl.modeldir import rebuilding
 from ogsrl.preparation.history import History
 from ogsrl.preparation.tensors import StayTensors
 from ogsrl.spec import Cohort
 
-KIND = "count_dynamics"
+FORM = "counts"
 PSEUDO_COUNTS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-#: Of the state's own mean towards the cohort's: nothing is impossible.
-_STATE_PSEUDO_COUNT = 1.0
-_ALIVE_ENDS = 2  # death and discharge, after the states
 
 
 def has_counts(cohort: Cohort) -> bool:
@@ -44,18 +44,17 @@ class CountDynamics:
 
     P(o|s,a) = (n(s,a,o) + k m(o|s)) / (n(s,a) + k), where outcomes o are the next states, death
     and discharge, m(o|s) what follows state s under any dose, and k the pseudo-count under which
-    validation patients are likeliest.
+    validation patients are likeliest. n(s,a,o) is exact where ten patients tell it; a pair's other
+    transitions are spread as the state's other transitions are (see `Told`).
 
     Attributes:
         history: The layout of states.
-        keys: (seen, 3) state, dose cell and outcome of each transition seen.
-        count: How often each was.
+        told: What the transitions tell of many.
         pseudo_count: k.
     """
 
     history: History
-    keys: torch.Tensor
-    count: torch.Tensor
+    told: Told
     pseudo_count: float
 
     @property
@@ -68,33 +67,20 @@ class CountDynamics:
         """Number of combinations of doses."""
         return _levels(self.history.preparation.cohort)[1]
 
-    @cached_property
+    @property
     def pairs(self) -> torch.Tensor:
-        """(states, cells) how often each pair was seen."""
-        total = torch.zeros(self.states * self.cells)
-        place = self.keys[:, 0] * self.cells + self.keys[:, 1]
-        return total.index_add_(0, place, self.count).reshape(self.states, self.cells)
+        """(states, cells) how often each pair was seen, as far as ten patients tell it."""
+        return self.told.pairs
 
-    @cached_property
+    @property
     def state_mean(self) -> torch.Tensor:
         """(states, outcomes) what follows each state under any dose."""
-        outcomes = self.states + _ALIVE_ENDS
-        total = torch.zeros(self.states * outcomes)
-        total.index_add_(0, self.keys[:, 0] * outcomes + self.keys[:, 2], self.count)
-        seen = total.reshape(self.states, outcomes)
-        everywhere = seen.sum(0) / seen.sum()
-        k = _STATE_PSEUDO_COUNT
-        return (seen + k * everywhere) / (seen.sum(1, keepdim=True) + k)
+        return self.told.state_mean
 
     def table(self) -> torch.Tensor:
         """(states, cells, outcomes): the chance of each outcome of each pair."""
-        outcomes = self.states + _ALIVE_ENDS
-        table = torch.zeros(self.states * self.cells * outcomes)
-        pair = self.keys[:, 0] * self.cells + self.keys[:, 1]
-        table.index_add_(0, pair * outcomes + self.keys[:, 2], self.count)
-        table = table.reshape(self.states, self.cells, outcomes)
-        k = self.pseudo_count
-        return (table + k * self.state_mean[:, None]) / (self.pairs[..., None] + k)
+        count, k = self.told.counts, self.pseudo_count
+        return (count + k * self.state_mean[:, None]) / (count.sum(2, keepdim=True) + k)
 
     @cached_property
     def _table(self) -> torch.Tensor:
@@ -135,7 +121,7 @@ class CountDynamics:
 
     def log_likelihood(self, stays: StayTensors) -> float:
         """Mean log chance of what followed each decision."""
-        keys = _transitions(stays)
+        keys, _ = _transitions(stays)
         if not len(keys):
             raise ModelError("no transition in these stays; prepare the cohort again")
         chances = self._table[keys[:, 0], keys[:, 1], keys[:, 2]]
@@ -149,24 +135,17 @@ class CountDynamics:
             raise ModelError("a state or dose is no number; prepare the rows first")
 
     def save(self, directory: Path) -> None:
-        """Write the model's directory: counts of transitions, never a stay."""
-        config = {
-            "status": "fitted",
-            "states": list(self.history.names),
-            "doses": list(self.history.preparation.doses),
-            "transforms": self.history.preparation.fingerprint,
-            "pseudo_count": self.pseudo_count,
-        }
-        arrays = {"keys": self.keys.numpy(), "count": self.count.numpy()}
-        save_model(directory, KIND, config, arrays)
+        """Write the model's directory: what the transitions tell of many, never a stay."""
+        config = {"pseudo_count": self.pseudo_count}
+        write(directory, FORM, self.history, config, self.told.arrays())
 
     @classmethod
     def load(cls, directory: Path, history: History) -> CountDynamics:
         """Read it back, for states of the same layout."""
-        config, arrays = load_model(directory, KIND)
-        check_fitted_on(config, history)
-        keys, count = (torch.from_numpy(arrays[name].copy()) for name in ("keys", "count"))
-        return cls(history, keys, count, float(config["pseudo_count"]))
+        config, arrays = read(directory, FORM, history)
+        with rebuilding(directory):
+            told = Told.of(arrays, *_levels(history.preparation.cohort))
+            return cls(history, told, float(config["pseudo_count"]))
 
 
 def describe_counts(
@@ -175,7 +154,7 @@ def describe_counts(
     pseudo_counts: Sequence[float] = PSEUDO_COUNTS,
 ) -> dict[str, Any]:
     """The report of such a cohort: likelihood by pseudo-count, and chances of the ends."""
-    keys = _transitions(validation)
+    keys, _ = _transitions(validation)
     made = validation.transitions()
     patient = validation.patient[made.row]
     patients = len(torch.unique(patient))
@@ -192,6 +171,11 @@ def describe_counts(
         "patients": {"validation": patients},
         "transitions": len(keys),
         "pseudo_count": dynamics.pseudo_count,
+        "told": {  # training transitions
+            "exactly": int(dynamics.told.exact.sum()),
+            "by_pair": int(dynamics.told.rare_pair.sum()),
+            "by_state": int(dynamics.told.rare_state.sum()),
+        },
         "likelihood": [
             {
                 "pseudo_count": k,
@@ -213,7 +197,12 @@ def fit_counts(
     validation: StayTensors,
     pseudo_counts: Sequence[float] = PSEUDO_COUNTS,
 ) -> CountDynamics:
-    """Count training transitions; validation patients choose how far they are shrunk."""
+    """Count training transitions; validation patients choose how far they are shrunk.
+
+    Raises:
+        TooFewPatients: Fewer than NEEDED_PATIENTS training patients.
+        ModelError: Another kind of cohort, or one of identical patients.
+    """
     cohort = train.history.preparation.cohort
     if not has_counts(cohort):
         raise ModelError(
@@ -221,13 +210,14 @@ def fit_counts(
         )
     if len(torch.unique(train.patient[train.decision])) < NEEDED_PATIENTS:
         raise TooFewPatients(NEEDED_PATIENTS)
-    keys, count = torch.unique(_transitions(train), dim=0, return_counts=True)
-    tried = [CountDynamics(train.history, keys, count.float(), k) for k in pseudo_counts]
+    check_varied(train)
+    told = tell(*_transitions(train), *_levels(cohort))
+    tried = [CountDynamics(train.history, told, k) for k in pseudo_counts]
     return max(tried, key=lambda one: one.log_likelihood(validation))
 
 
-def _transitions(stays: StayTensors) -> torch.Tensor:
-    """(transitions, 3): state, dose cell, outcome; a horizon tells nothing and is left out."""
+def _transitions(stays: StayTensors) -> tuple[torch.Tensor, torch.Tensor]:
+    """(transitions, 3): state, dose cell, outcome, without horizons, which tell nothing; whose."""
     cohort = stays.history.preparation.cohort
     made = stays.transitions()
     states, _ = _levels(cohort)
@@ -239,7 +229,7 @@ def _transitions(stays: StayTensors) -> torch.Tensor:
     keys = torch.stack(
         [_codes(made.states, cohort), _cells(made.doses, stays.history), outcome], dim=1
     )
-    return keys[~horizon]
+    return keys[~horizon], stays.patient[made.row][~horizon]
 
 
 def _levels(cohort: Cohort) -> tuple[int, int]:

@@ -13,17 +13,18 @@ import torch
 
 from ogsrl.dynamics.answers import Next, Prediction
 from ogsrl.dynamics.chart import Scaling, running_sums
-from ogsrl.dynamics.config import DynamicsParams, TooFewPatients
+from ogsrl.dynamics.config import DynamicsParams
 from ogsrl.dynamics.fitted import Fitted, Heads
 from ogsrl.dynamics.heads import ValueHeads, split_codes
-from ogsrl.dynamics.layout import Layout, check_fitted_on
+from ogsrl.dynamics.layout import Layout
 from ogsrl.dynamics.network import forward, take
 from ogsrl.dynamics.outcomes import ENDS
+from ogsrl.dynamics.saved import read, write
 from ogsrl.dynamics.unsafe import chance_unsafe, spread_normals
-from ogsrl.modeldir import load_model, save_model
+from ogsrl.modeldir import rebuilding
 from ogsrl.preparation.history import History
 
-KIND = "dynamics"
+FORM = "ensemble"
 _CHUNK = 1024  # rows predicted at once
 
 
@@ -304,8 +305,7 @@ class Dynamics:
         # (members, draws, rows, columns); the same quantiles for every row
         scaled = heads.mean[:, None] + heads.sd[:, None] * normals[:, None]
         clinical = self.fitted.chart.show(self._scaling.clinical(scaled))
-        deviation = (heads.sd.square().mean(0) + heads.mean.var(0, correction=0)).sqrt()
-        mean = heads.mean.mean(0)
+        deviation, mean = heads.deviation, heads.mean.mean(0)
         wide = torch.special.ndtri(torch.tensor(0.5 + level / 2))
         ends = [
             self.fitted.chart.show(self._scaling.clinical(mean + side * wide * deviation))
@@ -345,29 +345,18 @@ class Dynamics:
     def save(self, directory: Path) -> None:
         """Write the model's directory."""
         config = {
-            "status": "fitted",
             "params": self.params.model_dump(),
-            "states": list(self.history.names),
-            "doses": list(self.history.preparation.doses),
-            "transforms": self.history.preparation.fingerprint,
             "ends": [n for n, seen in zip(ENDS, self.fitted.seen_ends, strict=True) if seen],
         }
-        save_model(directory, KIND, config, self.fitted.arrays())
+        write(directory, FORM, self.history, config, self.fitted.arrays())
 
     @classmethod
     def load(cls, directory: Path, history: History) -> Dynamics:
         """Read it back, for states of the same layout."""
-        config, arrays = load_model(directory, KIND)
-        if config["status"] == "too_few_patients":
-            raise TooFewPatients(int(config["needed"]))
-        check_fitted_on(config, history)
-        params = DynamicsParams(**config["params"])
-        return cls(Layout(history), params, Fitted.of(arrays))
-
-
-def save_too_few(directory: Path, needed: int) -> None:
-    """Write that there were too few patients, where the model would be."""
-    save_model(directory, KIND, {"status": "too_few_patients", "needed": needed}, {})
+        config, arrays = read(directory, FORM, history)
+        with rebuilding(directory):
+            params = DynamicsParams(**config["params"])
+            return cls(Layout(history), params, Fitted.of(arrays))
 
 
 def on_line(chance: torch.Tensor, line: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Everything that is fitted of an ensemble, as named tensors, and what its members say.
 
-Made by fitting and by load; read by the ensemble. It computes nothing.
+Made by fitting and by load; read by the ensemble. It computes next to nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ class Heads:
     codes: dict[str, torch.Tensor]
     gaps: torch.Tensor
     ends: torch.Tensor
+
+    @property
+    def deviation(self) -> torch.Tensor:
+        """(rows, columns): of the members' noise and of their means around the mean of all."""
+        apart = (self.mean - self.mean.mean(0)).square().mean(0)
+        return (self.sd.square().mean(0) + apart).sqrt()
 
     @classmethod
     def joined(cls, parts: Sequence[Heads]) -> Heads:

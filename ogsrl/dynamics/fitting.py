@@ -21,7 +21,7 @@ from ogsrl.dynamics.heads import EndLoss, ValueHeads, ValueLoss
 from ogsrl.dynamics.layout import Layout
 from ogsrl.dynamics.measures import FEWEST
 from ogsrl.dynamics.network import Tensors, new_network
-from ogsrl.dynamics.outcomes import ENDS, Outcomes, outcomes
+from ogsrl.dynamics.outcomes import ENDS, Outcomes, check_varied, outcomes
 from ogsrl.dynamics.training import Bootstrap, linear_part, train
 from ogsrl.preparation.tensors import StayTensors
 
@@ -46,11 +46,13 @@ def fit(
 
     Raises:
         TooFewPatients: Fewer than NEEDED_PATIENTS have a next row.
+        ModelError: All patients are the same.
     """
     layout = Layout(stays.history)
     known = outcomes(stays, layout)
     if known.patients < NEEDED_PATIENTS:
         raise TooFewPatients(NEEDED_PATIENTS)
+    check_varied(stays)
     known = replace(known, patient=torch.unique(known.patient, return_inverse=True)[1])
     bootstrap = Bootstrap.draw(params.members, int(known.patient.max()) + 1, generator)
     fitted = _fit_values(layout, known, params, bootstrap, generator, progress)

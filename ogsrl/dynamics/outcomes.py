@@ -104,6 +104,24 @@ def outcomes(stays: StayTensors, layout: Layout) -> Outcomes:
     )
 
 
+def check_varied(stays: StayTensors) -> None:
+    """Refuse patients of whom every row is the same: all would be known, and with certainty."""
+    told = [stays.terminal, stays.death, stays.decision, stays.rewards]
+    rows = torch.cat([stays.states, stays.doses, *(one.float()[:, None] for one in told)], dim=1)
+    shape = (int(stays.step.max()) + 1, rows.shape[1])
+    step = stays.step.long()[:, None].expand_as(rows)
+    low = torch.full(shape, torch.inf).scatter_reduce(0, step, rows, "amin")
+    high = torch.full(shape, -torch.inf).scatter_reduce(0, step, rows, "amax")
+    if bool((low < high).any()):
+        return
+    names = ", ".join([*stays.history.preparation.states, *stays.dose_names][:8])
+    raise ModelError(
+        f"dynamics: all {len(torch.unique(stays.patient))} training patients are the same: no "
+        f"state column, no dose ({names} ...) and no end differs between them at any step; check "
+        "the source"
+    )
+
+
 def _charted(layout: Layout, names: tuple[str, ...], states: torch.Tensor) -> torch.Tensor:
     """Whether each column was charted in its row; columns without gaps always are."""
     known = torch.ones((len(states), len(names)), dtype=torch.bool)

@@ -83,7 +83,7 @@ def describe(
         "patients": {"train": known.patients, "validation": patients},
         "horizons": steps,
         "peers": list(PEERS),
-        "signal": f"a linear model explains at least {100 * SIGNAL:.0f} % of the variance",
+        "signal": f"the better linear model explains at least {100 * SIGNAL:.0f} % of the variance",
         "columns": {
             name: {
                 "label": cohort.observations[name].label or name,

@@ -1,7 +1,7 @@
 """The figures of stage guardian: false alarms, power, and the region on the plane of doses.
 
-Called with guardian.json; draws no row of a patient. A guardian that refuses everything for want
-of patients is drawn by `style.too_few`.
+Called with guardian.json; draws no row of a patient. Of a guardian that refuses everything nothing
+is drawn but why.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ogsrl.figures.style import (
     UNSAFE,
     drawn,
     side_by_side,
+    too_few,
     unit,
 )
 
@@ -35,7 +36,7 @@ MARKERS = ("o", "s", "^", "D")
 
 
 def guardian_false_alarm(report: Mapping[str, Any]) -> Figure:
-    """How often clinicians' own doses are refused, by group of patients, against the promise."""
+    """How often clinicians' own doses are refused, by group, against the promise, if any."""
     alarm = report["false_alarm"]
     lines: list[tuple[str, Mapping[str, Any] | None, bool]] = [
         ("All steps", alarm["steps"], False),
@@ -54,15 +55,8 @@ def guardian_false_alarm(report: Mapping[str, Any]) -> Figure:
                 _interval(axes, y, found, CLINICIAN)
             elif not header:
                 axes.text(0, y, " fewer than 10 patients", va="center", fontsize=9, color="#555555")
-        axes.axvline(100 * alarm["alpha"], color=BLACK, lw=1.2, ls="--")
-        axes.annotate(
-            f"promised: {100 * alarm['alpha']:g} %",
-            (100 * alarm["alpha"], 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, 4),
-            textcoords="offset points",
-            fontsize=9,
-        )
+        if alarm["alpha"] is not None:
+            _promise(axes, alarm["alpha"])
         axes.set_yticks(place, [name for name, _, _ in lines])
         for label, (_, _, header) in zip(axes.get_yticklabels(), lines, strict=True):
             if header:
@@ -70,11 +64,24 @@ def guardian_false_alarm(report: Mapping[str, Any]) -> Figure:
         axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.set_xlim(0, 105 * largest)
         axes.set_xlabel("refused of what clinicians did [%] (95 % interval over patients)")
-        axes.set_title("False alarms on validation patients\n")
+        promised = "" if alarm["alpha"] is not None else "measured; nothing is promised"
+        axes.set_title(f"False alarms on validation patients\n{promised}")
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
 
     return drawn(8, 1.6 + 0.24 * len(lines), draw)
+
+
+def _promise(axes: Axes, alpha: float) -> None:
+    axes.axvline(100 * alpha, color=BLACK, lw=1.2, ls="--")
+    axes.annotate(
+        f"promised: {100 * alpha:g} %",
+        (100 * alpha, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, 4),
+        textcoords="offset points",
+        fontsize=9,
+    )
 
 
 def _interval(axes: Axes, y: float, found: Mapping[str, Any], colour: str, mark: str = "o") -> None:
@@ -97,7 +104,9 @@ def guardian_power(report: Mapping[str, Any]) -> Figure:
     return drawn(12 if rare else 8, 1.8 + 0.42 * (len(power["departures"]) + 1), draw)
 
 
-def _departures(axes: Axes, power: Mapping[str, Any], members: Sequence[str], alpha: float) -> None:
+def _departures(
+    axes: Axes, power: Mapping[str, Any], members: Sequence[str], alpha: float | None
+) -> None:
     rows = [("Clinicians' own doses", power["real_cases"]["refused"], "")]
     rows += [
         (entry["label"], entry["power"], entry["missing"] or entry["status"])
@@ -114,12 +123,14 @@ def _departures(axes: Axes, power: Mapping[str, Any], members: Sequence[str], al
             axes.text(0, y, text, va="center", fontsize=8, color="#555555")
     for i, member in enumerate(members):
         axes.plot([], [], MARKERS[i], color=colours[i], label=member)
-    axes.axvline(100 * alpha, color=BLACK, lw=1, ls="--")
+    if alpha is not None:
+        axes.axvline(100 * alpha, color=BLACK, lw=1, ls="--")
     axes.set_yticks(range(len(rows)), [textwrap.fill(name, 28) for name, _, _ in rows], fontsize=9)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(-1, 101)
-    axes.set_xlabel("refused [%]; dashed: promised false alarms")
-    axes.set_title("Power at the calibrated threshold")
+    dashed = "" if alpha is None else "; dashed: promised false alarms"
+    axes.set_xlabel(f"refused [%]{dashed}")
+    axes.set_title("Power" if alpha is None else "Power at the calibrated threshold")
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
     axes.legend(loc="lower center", ncols=4, fontsize=9, bbox_to_anchor=(0.4, 1.06))
@@ -223,6 +234,24 @@ def _no_region() -> Figure:
         axes = figure.subplots()
         axes.axis("off")
         axes.text(0, 0.5, "No column says how sick a patient is: no typical patient is drawn.")
+
+    return drawn(8, 1.2, draw)
+
+
+def refuses_everything(report: Mapping[str, Any]) -> Figure:
+    """Why there is nothing to draw."""
+    if report["needed"] is not None:
+        return too_few(report["needed"], report["needed_of"])
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.axis("off")
+        axes.text(
+            0,
+            0.5,
+            "Everything is refused: no threshold refuses as little of clinicians' own doses as was "
+            "promised.",
+        )
 
     return drawn(8, 1.2, draw)
 

@@ -1,7 +1,7 @@
 """Evidence cells: are there enough patients near here? And later: what became of them.
 
 Called by christoffel.py for its fourth question, and by query for its evidence. A cell holds a
-centre, a radius and counts of at least `CELL_PATIENTS` distinct patients, and no row.
+centre, a radius and counts, each of at least `CELL_PATIENTS` distinct patients, and no row.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def find_centers(
     >>> len(made) <= 2  # the three patients at 1.5 are too few to be a cell of their own
     True
     """
-    made_of = x[~kept_out(patient)]
+    making = ~kept_out(patient)
+    made_of = x[making]
     count = max(1, min(cells, len(made_of) // ROWS_PER_CELL))
     start = torch.randperm(len(made_of), generator=generator)[:count]
     centers = torch.unique(made_of[start], dim=0) if x.shape[1] else x[:1]
@@ -76,7 +77,8 @@ def find_centers(
         sums = torch.zeros_like(centers).index_add_(0, cell, made_of)
         held = rows > 0
         centers = sums[held] / rows[held, None]
-    return _merged(x, patient, centers)
+        cell = (torch.cumsum(held, 0) - 1)[cell]  # whose rows each centre is the mean of
+    return _merged(x, patient, centers, cell, patient[making])
 
 
 def kept_out(patient: torch.Tensor) -> torch.Tensor:
@@ -92,12 +94,21 @@ def fair(patient: torch.Tensor) -> torch.Tensor:
     return out if bool(out.any()) else ~out
 
 
-def _merged(x: torch.Tensor, patient: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
-    """Cells of too few patients join their nearest, until none is left or one holds all."""
+def _merged(
+    x: torch.Tensor,
+    patient: torch.Tensor,
+    centers: torch.Tensor,
+    made: torch.Tensor,
+    maker: torch.Tensor,
+) -> torch.Tensor:
+    """Cells of too few patients join their nearest, until none is left or one holds all.
+
+    Too few lie near the centre, or made it: `made` says of which centre each row of `maker`'s is.
+    """
     while len(centers) > 1:
-        cell = _nearest(x, centers)
-        rows = torch.bincount(cell, minlength=len(centers)).to(x.dtype)
-        few = distinct_patients(cell, patient, len(centers)) < CELL_PATIENTS
+        rows = torch.bincount(made, minlength=len(centers)).to(x.dtype)
+        near = distinct_patients(_nearest(x, centers), patient, len(centers))
+        few = near.minimum(distinct_patients(made, maker, len(centers))) < CELL_PATIENTS
         if not bool(few.any()):
             break
         gaps = torch.cdist(centers[few], centers)
@@ -105,17 +116,18 @@ def _merged(x: torch.Tensor, patient: torch.Tensor, centers: torch.Tensor) -> to
         into = gaps.argmin(dim=1)
         touched = torch.zeros(len(centers), dtype=torch.bool)
         gone = torch.zeros_like(touched)
-        moved = centers.clone()
+        moved, joined = centers.clone(), torch.arange(len(centers))
         candidates = few.nonzero().squeeze(1)
         for k in torch.argsort(rows[candidates], stable=True).tolist():
             one, other = int(candidates[k]), int(into[k])
             if touched[one] or touched[other]:
                 continue  # its turn comes in the next round
-            both = (rows[one] + rows[other]).clip(min=1)
+            both = rows[one] + rows[other]
             moved[other] = (rows[one] * centers[one] + rows[other] * centers[other]) / both
             touched[one] = touched[other] = True
-            gone[one] = True
+            gone[one], joined[one] = True, other
         centers = moved[~gone]
+        made = (torch.cumsum(~gone, 0) - 1)[joined[made]]
     return centers
 
 

@@ -95,9 +95,10 @@ class Chooser:
         panel = {"": judged, **departures(judged, self.layout, generator)}
         answers = {name: self._answers(rows, polynomials, cells) for name, rows in panel.items()}
         among = self._answers(fitted, polynomials, cells)
-        tables = {name: Ranks.of(answer, weight) for name, answer in among.items()}
-        fair = evidence.fair(fitted.patient)
-        tables["evidence"] = Ranks.of(among["evidence"][fair], weight[fair])
+        people = fitted.patient
+        tables = {name: Ranks.of(answer, weight, people) for name, answer in among.items()}
+        fair = evidence.fair(people)
+        tables["evidence"] = Ranks.of(among["evidence"][fair], weight[fair], people[fair])
         ranks = {
             name: {key: tables[key](answer) for key, answer in part.items()}
             for name, part in answers.items()

@@ -1,7 +1,7 @@
 """The default guardian: four questions by polynomials, a density and evidence cells.
 
 Called through `GUARDIANS`. Its fit is streaming: a few passes over shards whose moments add, and
-memory that does not grow with rows. It holds moments, quantiles and cells, never a row.
+memory that does not grow with rows. It holds moments, ranks and cells, never a row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from ogsrl.guardian.moments import Basis, Moments, Polynomial
 from ogsrl.guardian.protocol import Cases, Guardian, LogDensity, Shards
 from ogsrl.guardian.questions import QUESTIONS, Questions
 from ogsrl.guardian.ranks import LARGEST, Ranks
-from ogsrl.guardian.survey import Survey, passes, row_weights
+from ogsrl.guardian.shortage import Shortage
+from ogsrl.guardian.survey import Survey, check_varied, passes, row_weights
 
 #: Patients for each monomial: with fewer, M is not known.
 PATIENTS_PER_FEATURE = 10
@@ -40,8 +41,8 @@ class ChristoffelGuardian(Guardian):
 
         score(s, a) = max over questions of the rank of the answer among training rows
 
-    Levels never seen, and another value where training had only one, are refused whatever the
-    score.
+    Levels seen in fewer than ten patients, and another value where training had only one, are
+    refused whatever the score.
 
     Attributes:
         asked: The fitted questions.
@@ -81,12 +82,16 @@ class ChristoffelGuardian(Guardian):
         log_density: LogDensity | None,
     ) -> Self:
         survey = Survey.of(passes(shards), layout, generator)
+        if survey.patients < evidence.CELL_PATIENTS:  # not even which columns vary may be told
+            needed = PATIENTS_PER_FEATURE * (1 + len(layout.names))
+            return cls.refusing(layout, Shortage("training", needed))
+        check_varied(survey.identical)
         legal = Legal((*layout.kinds, *layout.dose_kinds), survey.seen, layout.width)
         every = [_basis(legal, survey, degree) for degree in DEGREES[: params.degree]]
         bases = [b for b in every if len(b) * PATIENTS_PER_FEATURE <= survey.patients]
-        if not bases:
-            shortage = survey.patients, PATIENTS_PER_FEATURE * len(every[0])
-            return cls._nothing(layout, legal, survey, shortage)
+        if not bases or survey.needed > survey.patients:
+            needed = max(PATIENTS_PER_FEATURE * len(every[0]), survey.needed)
+            return cls.refusing(layout, Shortage("training", needed))
         if params.degree is not None:
             bases = bases[-1:]  # the one asked for, or the largest that there are patients for
         log_density = log_density if params.usual != "ratio" else None
@@ -108,22 +113,26 @@ class ChristoffelGuardian(Guardian):
         asked = Questions(legal, polynomial, cells, used)
         weight = row_weights(sample.patient)[0]
         answers = asked.of_rows(sample, layout)
-        fair = evidence.fair(sample.patient)
-        tables = {name: Ranks.of(answer, weight) for name, answer in answers.items()}
-        tables["evidence"] = Ranks.of(answers["evidence"][fair], weight[fair])
+        people = sample.patient
+        fair = evidence.fair(people)
+        tables = {name: Ranks.of(answer, weight, people) for name, answer in answers.items()}
+        tables["evidence"] = Ranks.of(answers["evidence"][fair], weight[fair], people[fair])
         return cls(layout, None, None, asked, tables, choice, _probe(used, layout))
 
     @classmethod
-    def _nothing(
-        cls, layout: Layout, legal: Legal, survey: Survey, shortage: tuple[int, int]
-    ) -> Self:
-        """A guardian that refuses everything, fitted on too few patients for anything else."""
-        basis = _basis(legal, survey, 0)
+    def refusing(cls, layout: Layout, shortage: Shortage) -> Self:
+        """One that refuses everything, for want of patients; nothing of any patient is in it."""
+        kinds = (*layout.kinds, *layout.dose_kinds)
+        legal = Legal(kinds, tuple(torch.zeros(0) for _ in kinds), layout.width)
+        blank = [0.0] * len(kinds)
+        center, scale = legal.centers(blank), legal.scales([1.0] * len(kinds))
+        basis = Basis(0, legal.expanded_states, center, scale, legal.groups)
         polynomial = Polynomial(basis, torch.ones(1, 1, dtype=torch.float64))
         none = torch.zeros(1, dtype=torch.int64)
-        cells = Cells(torch.zeros(1, len(basis.center)), torch.ones(1), none, none)
+        cells = Cells(torch.zeros(1, len(center)), torch.ones(1), none, none)
         asked = Questions(legal, polynomial, cells, None)
-        tables = {name: Ranks.of(torch.ones(1), torch.ones(1)) for name in QUESTIONS}
+        flat = torch.zeros(2, dtype=torch.float64)
+        tables = {name: Ranks(flat, flat.clone()) for name in QUESTIONS}
         return cls(layout, None, shortage, asked, tables, Choice(0, "ratio", {}), None)
 
     @property
@@ -149,7 +158,7 @@ class ChristoffelGuardian(Guardian):
         return {i: values for i, values in enumerate(self.asked.legal.seen) if len(values)}
 
     def parts(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        """Moments, quantiles and cells."""
+        """Moments, ranks and cells."""
         legal, basis, cells = self.asked.legal, self.asked.polynomial.basis, self.cells
         config = {
             "degree": basis.degree,
@@ -166,7 +175,8 @@ class ChristoffelGuardian(Guardian):
             "cell_radius": cells.radius,
             "cell_patients": cells.patients,
             "cell_rows": cells.rows,
-            **{f"quantiles_{name}": table.quantiles for name, table in self.tables.items()},
+            **{f"values_{name}": table.values for name, table in self.tables.items()},
+            **{f"shares_{name}": table.shares for name, table in self.tables.items()},
         }
         return config, {name: np.asarray(tensor.numpy()) for name, tensor in arrays.items()}
 
@@ -201,7 +211,7 @@ class ChristoffelGuardian(Guardian):
                 "was fitted with, or run the stage guardian again"
             )
         asked = Questions(legal, Polynomial(basis, tensors["factor"]), cells, used)
-        tables = {name: Ranks(tensors[f"quantiles_{name}"]) for name in QUESTIONS}
+        tables = {n: Ranks(tensors[f"values_{n}"], tensors[f"shares_{n}"]) for n in QUESTIONS}
         choice = Choice(basis.degree, config["usual"], config["power"])
         return cls(layout, None, None, asked, tables, choice, config["probe"])
 
@@ -211,8 +221,8 @@ def _usuals(params: GuardianParams, log_density: LogDensity | None) -> list[Usua
         return [params.usual]
     if params.usual == "density":
         raise SupportError(
-            "guardian.usual: density, and there is no clinicians' density (too few patients for "
-            "one?); choose ratio or null"
+            "guardian.usual: density, and there is no clinicians' density; give `fit` the "
+            "behaviour model, or choose ratio or null"
         )
     return ["ratio"] if log_density is None else ["ratio", "density"]
 

@@ -29,10 +29,17 @@ class GuardianParams(BaseModel):
         "folds (see docs/decisions/0008).",
     )
     alpha: float = Field(
-        0.05, gt=0, lt=1, description="Promised mean share of a patient's steps refused."
+        0.05,
+        gt=0,
+        lt=1,
+        description="Promised mean share of a patient's steps refused; counts promises none.",
     )
     max_refusal: float = Field(
-        0.08, gt=0, le=1, description="Largest share of a policy's steps that may be refused."
+        0.08,
+        gt=0,
+        le=1,
+        description="Largest share of a policy's steps that may be refused; read where policies "
+        "are trained, not by a guardian.",
     )
     min_stays: int = Field(
         10, ge=1, description="counts: stays in which a pair must be seen to be supported."

@@ -14,6 +14,7 @@ import torch
 from scipy import stats
 
 from ogsrl.errors import SupportError
+from ogsrl.preparation.coverage import MIN_PATIENTS
 
 #: Scores from here on are refused whatever the threshold: what was never seen. Finite, so that a
 #: gradient leads back; a row that cannot be read scores inf.
@@ -31,20 +32,23 @@ class Threshold:
     same clinicians, E[share of steps refused] <= alpha, whatever the guardian; it is also at least
     alpha - 2 / (n + 1) where scores have no ties (Angelopoulos et al. 2022, theorems 1 and 2).
 
+    A guardian whose rule is fixed promises nothing: then alpha is None, `value` is that rule, and
+    share and spread are what it was measured to do.
+
     Attributes:
-        alpha: The promised mean share of a patient's steps refused.
+        alpha: The promised mean share of a patient's steps refused; None: nothing is promised.
         value: Scores above it are refused; None refuses everything.
         status: ready; too_few_patients; or too_many_refused: steps that no threshold may accept.
-        patients: Calibration patients, n.
+        patients: Calibration patients, n; None below ten.
         needed: How many calibration patients alpha asks for at least.
         share: Mean over calibration patients of the share refused.
         spread: Standard deviation of that share over patients.
     """
 
-    alpha: float
+    alpha: float | None
     value: float | None
     status: Status
-    patients: int
+    patients: int | None
     needed: int
     share: float
     spread: float
@@ -55,11 +59,19 @@ class Threshold:
         Both samples vary, the one that set the threshold and the fresh one:
         alpha + t(level, n - 1) x spread x sqrt(1/n + 1/fresh).
         """
-        if self.value is None:
+        if self.alpha is None:
+            raise SupportError("guardian: a fixed rule promises nothing, so no bound holds")
+        if self.value is None or self.patients is None:
             return 1.0
         quantile = float(stats.t.ppf(level, max(self.patients - 1, 1)))
         error = self.spread * math.sqrt(1 / self.patients + 1 / fresh)
         return min(1.0, self.alpha + quantile * error)
+
+    @classmethod
+    def too_few(cls, alpha: float | None, patients: int, needed: int) -> Threshold:
+        """Of too few calibration patients: everything is refused, and nothing of them is told."""
+        known = patients if patients >= MIN_PATIENTS else None
+        return cls(alpha, None, "too_few_patients", known, needed, 1.0, 0.0)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; Threshold(**values) reads them back."""
@@ -89,16 +101,20 @@ def shares_above(scores: torch.Tensor, patient: torch.Tensor, value: float | Non
     return torch.bincount(number, weights=refused.double()) / rows
 
 
-def conformal_threshold(scores: torch.Tensor, patient: torch.Tensor, alpha: float) -> Threshold:
+def conformal_threshold(
+    scores: torch.Tensor, patient: torch.Tensor, alpha: float, least: int = MIN_PATIENTS
+) -> Threshold:
     """The smallest threshold that keeps the promise, from the scores of calibration decisions.
 
     Args:
         scores: (rows,), at least `REFUSED` where the threshold does not matter.
         patient: (rows,) number of each row's patient.
         alpha: The promised mean share of a patient's steps refused.
+        least: Patients below which no threshold is made, whatever alpha: it would tell of them.
 
     >>> scores = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
-    >>> conformal_threshold(scores, torch.tensor([0, 0, 1, 1, 2, 2]), 0.375).value  # .5 of 4
+    >>> patient = torch.tensor([0, 0, 1, 1, 2, 2])
+    >>> conformal_threshold(scores, patient, 0.375, least=1).value  # .5 of 4
     0.5
     """
     if not 0 < alpha < 1:
@@ -109,11 +125,11 @@ def conformal_threshold(scores: torch.Tensor, patient: torch.Tensor, alpha: floa
             f"calibration: {unknown} scores are not a number; a guardian gives inf where it cannot "
             "read a row, mend its `score`"
         )
-    needed = patients_needed(alpha)
+    needed = max(patients_needed(alpha), least)
     people, number = torch.unique(patient, return_inverse=True)
     n = len(people)
     if n < needed:
-        return Threshold(alpha, None, "too_few_patients", n, needed, 1.0, 0.0)
+        return Threshold.too_few(alpha, n, needed)
     weight = 1 / torch.bincount(number).double()[number]
     order = torch.argsort(scores.double(), descending=True, stable=True)
     falling = scores.double()[order]

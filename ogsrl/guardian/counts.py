@@ -19,8 +19,10 @@ import torch
 from ogsrl.errors import SupportError
 from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.config import GuardianParams
-from ogsrl.guardian.conformal import Threshold, patients_needed, shares_above
+from ogsrl.guardian.conformal import Threshold, shares_above
 from ogsrl.guardian.protocol import Cases, Guardian, LogDensity, Shards
+from ogsrl.guardian.survey import check_varied, identical
+from ogsrl.preparation.coverage import MIN_PATIENTS
 
 #: Pairs that a table may hold; more are no longer counted but compared.
 MOST_PAIRS = 1_000_000
@@ -30,7 +32,8 @@ MOST_PAIRS = 1_000_000
 class Counts(Guardian):
     """Score = -log(1 + n(s, a)), n the stays in which the pair was seen; 0 where below the least.
 
-    Supported: n(s, a) >= min_stays. Calibration measures what this refuses, it sets nothing.
+    Supported: n(s, a) >= min_stays. Calibration measures what this refuses; it sets nothing, and
+    nothing is promised.
 
     Attributes:
         counts: (levels, combinations of doses) stays.
@@ -40,6 +43,7 @@ class Counts(Guardian):
 
     kind: ClassVar[str] = "counts"
     holds_rows: ClassVar[bool] = False
+    promises: ClassVar[bool] = False
 
     counts: torch.Tensor
     grids: tuple[tuple[float, ...], ...]
@@ -61,9 +65,15 @@ class Counts(Guardian):
                 f"({', '.join(sorted(set(layout.kinds)))}); it needs exactly one categorical "
                 "column, take another kind"
             )
+        if set(layout.dose_kinds) != {"ordinal"}:
+            raise SupportError(
+                f"guardian.kind counts: doses of kind {', '.join(sorted(set(layout.dose_kinds)))}; "
+                "it needs ordinal doses, take another kind"
+            )
         rows = [layout.read(shard.states, shard.doses) for shard in batches]
         if not sum(map(len, rows)):
             raise SupportError("train: no decision; a guardian needs training rows")
+        check_varied(identical(batches, layout))
         grids = tuple(
             tuple(torch.unique(torch.cat([part[:, i] for part in rows])).tolist())
             for i in range(1, len(layout.names))
@@ -104,22 +114,15 @@ class Counts(Guardian):
         self, states: torch.Tensor, doses: torch.Tensor, patient: torch.Tensor, alpha: float
     ) -> Self:
         """The rule stands; calibration patients say how often it refuses what clinicians do."""
-        scores = self.score(states, doses)
+        patients = len(torch.unique(patient))
+        if patients < MIN_PATIENTS:
+            return replace(self, threshold=Threshold.too_few(None, patients, MIN_PATIENTS))
         value = -math.log1p(self.min_stays)
         value = float(np.nextafter(np.float32(value), np.float32(0)))  # rounding refuses nobody
-        patients, needed = len(torch.unique(patient)), patients_needed(alpha)
-        shares = shares_above(scores, patient, value)
-        short = patients < needed
-        threshold = Threshold(
-            alpha,
-            None if short else value,
-            "too_few_patients" if short else "ready",
-            patients,
-            needed,
-            1.0 if short else float(shares.mean()),
-            float(shares.std()) if patients > 1 else 0.0,
-        )
-        return replace(self, threshold=threshold)
+        shares = shares_above(self.score(states, doses), patient, value)
+        share, spread = float(shares.mean()), float(shares.std())
+        made = Threshold(None, value, "ready", patients, MIN_PATIENTS, share, spread)
+        return replace(self, threshold=made)
 
     def supported_doses(self) -> torch.Tensor:
         """(levels, combinations) whether each pair was seen in enough stays."""

@@ -20,6 +20,7 @@ from ogsrl.errors import SupportError
 from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.protocol import Cases, Guardian, LogDensity, Shards
+from ogsrl.guardian.survey import check_varied, identical
 
 #: Queries and training rows multiplied at once: 4 MiB of kernels, which the cores' caches hold.
 QUERIES, TRAINING = 256, 4096
@@ -170,4 +171,5 @@ def training_rows(batches: Shards, layout: Layout) -> torch.Tensor:
         raise SupportError(
             f"{', '.join(named)}: training rows that are not numbers; prepare the cohort again"
         )
+    check_varied(identical(batches, layout))
     return rows

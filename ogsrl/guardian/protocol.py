@@ -23,7 +23,8 @@ from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.conformal import REFUSED, Status, Threshold, conformal_threshold
 from ogsrl.guardian.explain import Explanation, explain
-from ogsrl.modeldir import load_model, save_model
+from ogsrl.guardian.shortage import Shortage
+from ogsrl.modeldir import load_model, rebuilding, save_model
 from ogsrl.preparation.history import History
 from ogsrl.trajectories import Stays
 
@@ -98,16 +99,18 @@ class Guardian(ABC):
     Attributes:
         layout: Which columns are read, and where they lie.
         threshold: None until calibrated.
-        shortage: (patients, needed) where the training patients were too few to fit at all.
+        shortage: Which patients were too few to fit at all; it then refuses everything.
     """
 
     kind: ClassVar[str]
     #: Whether it holds rows of patients: such a guardian is never registered.
     holds_rows: ClassVar[bool]
+    #: Whether calibration sets its threshold to keep a promise; else its rule is fixed.
+    promises: ClassVar[bool] = True
 
     layout: Layout
     threshold: Threshold | None
-    shortage: tuple[int, int] | None
+    shortage: Shortage | None
 
     @classmethod
     @abstractmethod
@@ -159,16 +162,21 @@ class Guardian(ABC):
         return "uncalibrated" if self.threshold is None else self.threshold.status
 
     @property
+    def lacking(self) -> Shortage | None:
+        """Which patients are too few, and how many are needed; None where there are enough."""
+        made = self.threshold
+        if self.shortage is None and made is not None and made.status == "too_few_patients":
+            return Shortage("calibration", made.needed)
+        return self.shortage
+
+    @property
     def needed(self) -> int | None:
-        """How many patients are needed where there are too few (training or calibration)."""
-        if self.shortage is not None:
-            return self.shortage[1]
-        short = self.threshold is not None and self.threshold.status == "too_few_patients"
-        return self.threshold.needed if short and self.threshold is not None else None
+        """How many patients are needed where there are too few; `lacking` says which."""
+        return None if self.lacking is None else self.lacking.needed
 
     @property
     def alpha(self) -> float | None:
-        """The promise, once calibrated."""
+        """The promise, once calibrated; None for a guardian that promises nothing."""
         return None if self.threshold is None else self.threshold.alpha
 
     def questions(self, states: torch.Tensor, doses: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -247,7 +255,10 @@ class Guardian(ABC):
     def score_frame(self, prepared: pd.DataFrame, history: History) -> npt.NDArray[np.float32]:
         """Scores of the rows of whole prepared stays, whatever the order of their columns."""
         doses = list(self.layout.doses)
-        absent = [name for name in self.layout.names if name not in prepared]
+        made = history.preparation
+        indicators = (f"missing_{name}" for name in made.indicators)
+        read = ["stay_id", "step", *made.states, *indicators, *made.doses, *self.layout.names]
+        absent = [name for name in dict.fromkeys(read) if name not in prepared]
         if absent:
             raise SupportError(f"{', '.join(absent)}: the column is missing; prepare the rows")
         states = torch.from_numpy(history.build(prepared, Stays.of(prepared["stay_id"])))
@@ -262,7 +273,7 @@ class Guardian(ABC):
         content = {
             "layout": self.layout.to_json(),
             "threshold": threshold,
-            "shortage": None if self.shortage is None else list(self.shortage),
+            "shortage": None if self.shortage is None else self.shortage.to_json(),
             "fitted": config,
         }
         save_model(directory, f"guardian:{self.kind}", content, arrays)
@@ -271,11 +282,12 @@ class Guardian(ABC):
     def load(cls, directory: Path, history: History, log_density: LogDensity | None = None) -> Self:
         """Read what `save` wrote, for the same columns and the same scaling."""
         config, arrays = load_model(directory, f"guardian:{cls.kind}")
-        layout = Layout.matching(config["layout"], history)
-        guardian = cls.from_parts(config["fitted"], arrays, layout, log_density)
-        threshold, short = config["threshold"], config["shortage"]
-        return replace(
-            guardian,
-            threshold=None if threshold is None else Threshold(**threshold),
-            shortage=None if short is None else (int(short[0]), int(short[1])),
-        )
+        with rebuilding(directory):
+            layout = Layout.matching(config["layout"], history)
+            guardian = cls.from_parts(config["fitted"], arrays, layout, log_density)
+            threshold, short = config["threshold"], config["shortage"]
+            return replace(
+                guardian,
+                threshold=None if threshold is None else Threshold(**threshold),
+                shortage=None if short is None else Shortage(**short),
+            )

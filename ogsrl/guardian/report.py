@@ -23,6 +23,8 @@ from ogsrl.guardian.power import departed, power_by_rarity, power_table, refused
 from ogsrl.guardian.protocol import Guardian, Rows
 from ogsrl.guardian.region import region
 from ogsrl.guardian.shares import bands, share, subgroups
+from ogsrl.guardian.shortage import Shortage
+from ogsrl.preparation.coverage import MIN_PATIENTS
 from ogsrl.preparation.tensors import StayTensors
 
 FORMAT = 1
@@ -32,6 +34,8 @@ CASES = 2_000
 RARITY_CASES = 6_000
 #: Calibration patients of a peer: kernels of every training row cost time.
 PEER_PATIENTS = 500
+#: Largest share of clinicians' steps that a guardian who promises nothing may refuse.
+MOST_REFUSED = 0.5
 #: Least mean power over the departures in dose, beyond the share of real cases refused.
 POWER_FLOOR = 0.2
 MEMBERS: tuple[type[Guardian], ...] = (ChristoffelGuardian, KernelDensity, Neighbours, Counts)
@@ -48,11 +52,13 @@ def fit_peers(
     layout = guardian.layout
     few = sample_patients(calibration, PEER_PATIENTS, generator)
     levels_only = all(kind == "categorical" for kind in layout.kinds)
+    counted = layout.kinds == ("categorical",) and set(layout.dose_kinds) == {"ordinal"}
+    params = params.model_copy(update={"usual": "ratio"})  # no peer is given a density
     found: dict[str, Guardian | str] = {}
     for peer in MEMBERS:
         if isinstance(guardian, peer):
             continue
-        if peer is Counts and layout.kinds != ("categorical",):
+        if peer is Counts and not counted:
             found[peer.kind] = "needs one categorical state and ordinal doses"
         elif peer.holds_rows and levels_only:
             found[peer.kind] = "levels have no distance"
@@ -93,12 +99,16 @@ def describe(
         prepared: The same stays as prepared rows.
         generator: Departures are drawn with it.
     """
-    threshold = guardian.threshold
+    threshold, real = guardian.threshold, Rows.of(validation)
+    short = guardian.lacking
+    if guardian.status == "ready" and len(torch.unique(real.patient)) < MIN_PATIENTS:
+        short = Shortage("validation", MIN_PATIENTS)
     head = {
         "format": FORMAT,
         "kind": guardian.kind,
         "status": guardian.status,
-        "needed": guardian.needed,
+        "needed": None if short is None else short.needed,
+        "needed_of": None if short is None else short.part,
         "alpha": guardian.alpha,
         "threshold": None if threshold is None else threshold.value,
         "calibration": None
@@ -107,12 +117,11 @@ def describe(
         "columns": list(guardian.layout.columns),
         "doses": list(guardian.layout.doses),
         "members": {
-            guardian.kind: {"status": guardian.status, "holds_rows": guardian.holds_rows},
+            guardian.kind: _member(guardian),
             **{name: _member(peer) for name, peer in peers.items()},
         },
     }
-    real = Rows.of(validation)
-    if guardian.status != "ready" or len(torch.unique(real.patient)) < 10:
+    if guardian.status != "ready" or short is not None:
         nothing: dict[str, Any] = {"false_alarm": None, "power": None, "region": None, "checks": []}
         return {**head, **nothing}
     alarm = false_alarm(guardian, validation, prepared)
@@ -141,8 +150,8 @@ def with_truth(report: dict[str, Any], truth: Mapping[str, Any]) -> dict[str, An
 
 def _member(peer: Guardian | str) -> dict[str, Any]:
     if isinstance(peer, str):
-        return {"status": f"not evaluable: {peer}", "holds_rows": None}
-    return {"status": peer.status, "holds_rows": peer.holds_rows}
+        return {"status": f"not evaluable: {peer}", "holds_rows": None, "promises": None}
+    return {"status": peer.status, "holds_rows": peer.holds_rows, "promises": peer.promises}
 
 
 def false_alarm(
@@ -163,10 +172,12 @@ def false_alarm(
         bands("length", "Steps of the stay", length[stay], "step"),
     ]
     threshold = guardian.threshold
-    people = len(np.unique(patient))
+    bound = None
+    if threshold is not None and guardian.promises:
+        bound = threshold.prediction_bound(len(np.unique(patient)))
     return {
         "alpha": guardian.alpha,
-        "prediction_bound": None if threshold is None else threshold.prediction_bound(people),
+        "prediction_bound": bound,
         "steps": share(flags[decided], patient[decided]),
         "stays": share(ever[length > 0], patient[stays][length > 0]),
         "groups": {
@@ -196,15 +207,20 @@ def checks(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     powers = [v["estimate"] for n in doses if (v := table[n]["power"][kind]) is not None]
     power = float(np.mean(powers)) if powers else None
     real = report["power"]["real_cases"]["refused"][kind]
+    lowest = None if steps is None else steps["lo"]
+    promise = (
+        "promise",
+        "the share of steps refused is not above what was promised (who refuses everything fails)",
+    )
+    measured = (
+        "share refused",
+        "at most half of the steps are refused; nothing is promised (who refuses nearly everything "
+        "fails)",
+    )
     found = [
-        _check(
-            "promise",
-            "the share of steps refused is not above what was promised (who refuses everything "
-            "fails)",
-            None if steps is None else steps["lo"],
-            "<=",
-            alpha,
-        ),
+        _check(*promise, lowest, "<=", alpha)
+        if alpha is not None
+        else _check(*measured, lowest, "<=", MOST_REFUSED),
         _check(
             "power",
             "doses that clinicians would not give are refused more often than those they gave "

@@ -1,7 +1,8 @@
 """The first pass over the shards: how columns are scaled, what was ever seen, and a sample.
 
 Called by fits. Memory does not grow with the number of rows: the sample is of whole patients and
-bounded, the same for the same shards and generator. It lives as long as the fit, and no longer.
+bounded, the same for the same shards and generator. It lives as long as the fit, and no longer;
+what a model keeps of it (means, deviations, levels) is of at least ten patients.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from ogsrl.errors import SupportError
+from ogsrl.guardian.cells import CELL_PATIENTS, distinct_patients
 from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.protocol import Rows, Shards
 
@@ -30,7 +32,10 @@ class Survey:
         rows: How many decisions.
         mean: Of each column read, each patient weighing 1.
         deviation: Likewise.
-        seen: Values of each column that holds levels, or only one value; empty for the others.
+        seen: Values of each column that holds levels, those of at least ten patients; or the only
+            value of a column; empty for the others.
+        needed: Patients by which each column of levels would have a level of ten; 0 if each has.
+        identical: Whether no column and no dose differs between patients.
         sample: Rows of whole patients, `SAMPLE_ROWS` at most, with patients numbered anew.
     """
 
@@ -39,6 +44,8 @@ class Survey:
     mean: torch.Tensor
     deviation: torch.Tensor
     seen: tuple[torch.Tensor, ...]
+    needed: int
+    identical: bool
     sample: Rows
 
     @classmethod
@@ -57,7 +64,9 @@ class Survey:
         second = torch.zeros(columns, dtype=torch.float64)
         low = torch.full((columns,), torch.inf)
         high = torch.full((columns,), -torch.inf)
-        seen = [torch.zeros(0) for _ in range(columns)]
+        kinds = (*layout.kinds, *layout.dose_kinds)
+        levels = {i: _Levels(layout.names[i]) for i, kind in enumerate(kinds) if kind in LEVELS}
+        variety = _Variety(columns)
         sample = _Sample(sample_rows, generator)
         for shard in shards:
             if not len(shard):
@@ -71,25 +80,32 @@ class Survey:
             first += weight @ centred
             second += weight @ centred.square()
             low, high = low.minimum(z.amin(dim=0)), high.maximum(z.amax(dim=0))
-            for i, kind in enumerate((*layout.kinds, *layout.dose_kinds)):
-                if kind in LEVELS:
-                    seen[i] = torch.unique(torch.cat([seen[i], z[:, i].float()]))
-                    if len(seen[i]) > MAX_LEVELS:
-                        raise SupportError(
-                            f"{layout.names[i]}: more than {MAX_LEVELS} levels; a guardian cannot "
-                            "check so many, take the column out of guardian.columns"
-                        )
+            for i, found in levels.items():
+                found.add(z[:, i].float(), number)
+            variety.add(z, number)
             sample.add(shard, number, here)
             patients, rows = patients + here, rows + len(shard)
         if shift is None:
             raise SupportError("training rows: none; a guardian is fitted on training decisions")
         mean = first / patients
         variance = (second / patients - mean.square()).clip(min=0)
+        seen = [levels[i].common() if i in levels else torch.zeros(0) for i in range(columns)]
+        lacking = [len(found) for found in levels.values() if not len(found.common())]
+        needed = CELL_PATIENTS * max(lacking, default=0)
         for i in range(columns):
             if low[i] == high[i]:
                 seen[i] = low[i : i + 1].clone()
                 variance[i] = 0
-        return cls(patients, rows, shift + mean, variance.sqrt(), tuple(seen), sample.rows())
+        return cls(
+            patients,
+            rows,
+            shift + mean,
+            variance.sqrt(),
+            tuple(seen),
+            needed,
+            variety.none,
+            sample.rows(),
+        )
 
     @property
     def varying(self) -> list[int]:
@@ -105,6 +121,61 @@ def row_weights(patient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]
     """
     people, number = torch.unique(patient, return_inverse=True)
     return (1 / torch.bincount(number).double())[number], number, len(people)
+
+
+class _Levels:
+    """Values of a column of levels, and the patients of each."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._values = torch.zeros(0)
+        self._patients = torch.zeros(0, dtype=torch.int64)
+
+    def add(self, column: torch.Tensor, number: torch.Tensor) -> None:
+        values, code = torch.unique(column, return_inverse=True)
+        patients = distinct_patients(code, number, len(values))
+        every = torch.cat([self._values, values])
+        self._values, place = torch.unique(every, return_inverse=True)
+        both = torch.cat([self._patients, patients])
+        self._patients = torch.zeros(len(self._values), dtype=torch.int64).index_add(0, place, both)
+        if len(self._values) > MAX_LEVELS:
+            raise SupportError(
+                f"{self._name}: more than {MAX_LEVELS} levels; a guardian cannot check so many, "
+                "take the column out of guardian.columns"
+            )
+
+    def common(self) -> torch.Tensor:
+        return self._values[self._patients >= CELL_PATIENTS]
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+class _Variety:
+    """Whether patients differ: in the mean of any column, or of its square."""
+
+    def __init__(self, columns: int) -> None:
+        self._low = torch.full((2 * columns,), torch.inf, dtype=torch.float64)
+        self._high = -self._low
+        self._some = False
+
+    def add(self, z: torch.Tensor, number: torch.Tensor) -> None:
+        if self._some and not self.none:
+            return  # they are known to differ
+        self._some = True
+        rows = torch.bincount(number).double()[:, None]
+        sums = [
+            power.new_zeros(len(rows), z.shape[1]).index_add_(0, number, power)
+            for power in (z.double(), z.double().square())
+        ]
+        means = torch.cat(sums, dim=1) / rows
+        self._low = self._low.minimum(means.amin(dim=0))
+        self._high = self._high.maximum(means.amax(dim=0))
+
+    @property
+    def none(self) -> bool:
+        size = torch.maximum(self._low.abs(), self._high.abs()).clip(min=1)
+        return bool((self._high - self._low <= 1e-9 * size).all())
 
 
 class _Sample:
@@ -156,6 +227,25 @@ def _check_numbers(z: torch.Tensor, layout: Layout) -> None:
     if named:
         raise SupportError(
             f"training rows: values that are no number in {', '.join(named)}; prepare them again"
+        )
+
+
+def identical(shards: Shards, layout: Layout) -> bool:
+    """Whether no column that is read and no dose differs between patients; one pass."""
+    variety = _Variety(len(layout.names))
+    for shard in shards:
+        if len(shard):
+            number = torch.unique(shard.patient, return_inverse=True)[1]
+            variety.add(layout.read(shard.states, shard.doses), number)
+    return variety.none
+
+
+def check_varied(identical: bool) -> None:
+    """Refuse a cohort in which there is nothing to tell patients by."""
+    if identical:
+        raise SupportError(
+            "training rows: all patients are the same, no guardian column and no dose differs "
+            "between them; check the source"
         )
 
 

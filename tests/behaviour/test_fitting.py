@@ -176,7 +176,7 @@ def test_too_few_patients_fit_nothing_and_say_how_many_are_needed(
     found.save(tmp_path / "model")
     read = Behaviour.load(tmp_path / "model", cohort.preparation)
     for one in (found, read):
-        with pytest.raises(ModelError, match="train 49 of 50"):
+        with pytest.raises(ModelError, match="50 train, 20 calibration"):
             one.log_prob(cohort.decisions.states, cohort.decisions.doses)
 
 

@@ -65,10 +65,35 @@ def test_a_policy_that_never_gives_the_dose_has_no_weight(cohort: Planted) -> No
 def test_fewer_than_ten_patients_are_not_told_of(cohort: Planted) -> None:
     few = cohort.decisions.where(cohort.decisions.patient < 9)
     logs = torch.zeros(len(few))
-    assert all(step["estimate"] is None for step in ratio_by_step(logs, logs, few))
+    steps = ratio_by_step(logs, logs, few)
+    assert all(step["estimate"] is None and step["rows"] is None for step in steps)
     found = reliability(torch.rand(90), torch.rand(90) < 0.5, torch.arange(90) % 9)
     assert found["error"] is None
     assert found["bins"] == []
+
+
+def test_a_bin_is_told_of_ten_patients_with_the_dose_and_ten_without() -> None:
+    maker = torch.Generator().manual_seed(1)
+    chance = 0.02 * torch.rand(3_000, generator=maker)
+    happened = torch.rand(3_000, generator=maker) < chance
+    patient = torch.arange(3_000) // 3
+    found = reliability(chance, happened, patient)
+    assert 0 < int(happened.sum()) < 60
+    assert 1 < len(found["bins"]) < 10, "bins of few events are joined, not all are one"
+    assert found["rows"] == sum(b["rows"] for b in found["bins"]) == 3_000
+    for flipped in (False, True):
+        bins = reliability(chance, happened ^ flipped, patient)["bins"]
+        events = [
+            round((1 - b["estimate"] if flipped else b["estimate"]) * b["rows"]) for b in bins
+        ]
+        assert sum(events) == int(happened.sum())
+        assert all(count == 0 or count >= 10 for count in events)
+    one = reliability(chance, patient == 7, patient)
+    assert one["bins"] == []
+    assert one["error"] is None
+    assert one["rows_suppressed"] == 3_000
+    never = reliability(chance, torch.zeros(3_000, dtype=torch.bool), patient)
+    assert [b["estimate"] for b in never["bins"]] == [0.0] * 10
 
 
 def test_reliability_of_the_truth_is_small_and_of_a_bold_policy_large() -> None:
@@ -127,7 +152,7 @@ def test_nine_patients_are_too_few_to_report(neural: Behaviour, cohort: Planted)
         neural.history,
         neural.params,
         "fitted",
-        {**neural.patients, "validation": 9},
+        {**neural.patients, "validation": None},
         neural.likelihoods,
         neural.fitted,
     )

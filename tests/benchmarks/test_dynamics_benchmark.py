@@ -14,6 +14,14 @@ ASKED = {
     "interventional_ratio",
     "interventional_error",
     "fit_s",
+    "death_slope",
+    "death_auroc",
+    "hypoxia_slope",
+    "oliguria_slope",
+    "worst_gain_over_linear_se",
+    "worst_gain_over_linear_low",
+    "worst_gain_over_linear_high",
+    "worst_gain_over_linear_holds_0",
 }
 
 
@@ -24,5 +32,7 @@ def test_the_quick_benchmark_writes_every_figure(tmp_path: Path) -> None:
     written = json.loads(file.read_text())
     assert written["command"] == "python -m benchmarks.dynamics --quick"
     assert set(written["figures"]) >= ASKED
-    assert any(name.endswith("_slope") for name in written["figures"])
+    low, high = (written["figures"][f"worst_gain_over_linear_{side}"] for side in ("low", "high"))
+    assert low < written["figures"]["worst_gain_over_linear"] < high
+    assert written["figures"]["worst_gain_over_linear_holds_0"] == float(low <= 0 <= high)
     assert all(isinstance(value, float) for value in written["figures"].values())

@@ -12,8 +12,11 @@ import torch
 
 from ogsrl.dynamics.config import TooFewPatients
 from ogsrl.dynamics.counts import CountDynamics, describe_counts, fit_counts, has_counts
+from ogsrl.dynamics.ensemble import Dynamics
+from ogsrl.dynamics.saved import save_too_few
 from ogsrl.errors import ModelError
 from ogsrl.figures.dynamics import FIGURES
+from ogsrl.modeldir import load_model, save_model
 from ogsrl.preparation.tensors import StayTensors
 from ogsrl.spec import Cohort
 from tests.dynamics.worlds import line_cohort, line_table, prepare
@@ -59,6 +62,9 @@ def walks(patients: int, seed: int, dose_matters: bool) -> pd.DataFrame:
     return table.assign(died=pd.array(died, "boolean"))
 
 
+COUNTED = ("count", "rare_pair", "rare_state", "rare_other", "elsewhere")
+
+
 @pytest.fixture(scope="module")
 def train() -> StayTensors:
     return prepare(walks(300, 1, True), table_cohort(), history_steps=0)
@@ -69,11 +75,10 @@ def test_a_table_cohort_is_known_by_its_columns() -> None:
     assert not has_counts(line_cohort())
 
 
-def test_the_chance_of_an_outcome_is_its_count_shrunk_to_the_states_mean(
-    train: StayTensors,
-) -> None:
-    dynamics = fit_counts(train, train, (10.0,))
-    table = walks(300, 1, True)
+def test_the_chance_of_an_outcome_is_its_count_shrunk_to_the_states_mean() -> None:
+    table = walks(1500, 1, True)  # so many that ten patients tell of each transition
+    stays = prepare(table, table_cohort(), history_steps=0)
+    dynamics = fit_counts(stays, stays, (10.0,))
     table["next"] = table.groupby("stay_id")["state"].shift(-1)
     table.loc[table["end"] == "death", "next"] = 3
     table.loc[table["end"] == "discharge", "next"] = 4
@@ -118,11 +123,61 @@ def test_draws_come_as_often_as_the_table_says(train: StayTensors) -> None:
     assert float(share) == pytest.approx(float(chance[0]), abs=0.01)
 
 
-def test_counts_are_saved_and_read_back(train: StayTensors, tmp_path: Path) -> None:
+def test_the_counts_that_answer_are_those_that_are_saved(
+    train: StayTensors, tmp_path: Path
+) -> None:
     dynamics = fit_counts(train, train)
+    assert float(dynamics.told.rare_pair.sum()) > 0  # some were merged
     dynamics.save(tmp_path / "dynamics")
     loaded = CountDynamics.load(tmp_path / "dynamics", train.history)
     assert torch.equal(loaded.table(), dynamics.table())
+    assert torch.equal(loaded.pairs, dynamics.pairs)
+    _, arrays = load_model(tmp_path / "dynamics", "dynamics")
+    assert set(arrays) == {"place", "rare_risk", *COUNTED}
+    seen = [values[values > 0] for name, values in arrays.items() if name in COUNTED]
+    assert min(float(values.min()) for values in seen if len(values)) >= 10
+
+
+def test_counts_of_too_few_patients_say_so_when_read(train: StayTensors, tmp_path: Path) -> None:
+    save_too_few(tmp_path / "dynamics", 80)
+    with pytest.raises(TooFewPatients, match=r"training patients .* 80 are needed"):
+        CountDynamics.load(tmp_path / "dynamics", train.history)
+
+
+def test_counts_and_ensembles_are_not_read_as_each_other(
+    train: StayTensors, tmp_path: Path
+) -> None:
+    fit_counts(train, train).save(tmp_path / "dynamics")
+    with pytest.raises(ModelError, match="'counts'; expected 'ensemble'"):
+        Dynamics.load(tmp_path / "dynamics", train.history)
+
+
+@pytest.mark.parametrize("key", ["status", "form", "transforms", "pseudo_count"])
+def test_counts_without_a_key_are_refused(train: StayTensors, tmp_path: Path, key: str) -> None:
+    fit_counts(train, train).save(tmp_path / "dynamics")
+    config, arrays = load_model(tmp_path / "dynamics", "dynamics")
+    del config[key]
+    save_model(tmp_path / "dynamics", "dynamics", config, arrays)
+    with pytest.raises(ModelError, match="not those of this version"):
+        CountDynamics.load(tmp_path / "dynamics", train.history)
+
+
+@pytest.mark.parametrize("name", ["place", "count", "rare_pair", "elsewhere"])
+def test_counts_of_another_table_are_refused(train: StayTensors, tmp_path: Path, name: str) -> None:
+    fit_counts(train, train).save(tmp_path / "dynamics")
+    config, arrays = load_model(tmp_path / "dynamics", "dynamics")
+    arrays[name] = arrays[name][1:] if name != "place" else arrays[name] + 5
+    save_model(tmp_path / "dynamics", "dynamics", config, arrays)
+    with pytest.raises(ModelError, match="not those of this version"):
+        CountDynamics.load(tmp_path / "dynamics", train.history)
+
+
+def test_counts_of_identical_patients_are_refused() -> None:
+    one = walks(20, 1, True).query("stay_id == 'S0000'")
+    copies = [one.assign(patient_id=f"P{i:03d}", stay_id=f"S{i:03d}") for i in range(90)]
+    stays = prepare(pd.concat(copies, ignore_index=True), table_cohort(), history_steps=0)
+    with pytest.raises(ModelError, match=r"all 90 training patients are the same.*one, two"):
+        fit_counts(stays, stays)
 
 
 def test_other_cohorts_and_few_patients_are_refused(train: StayTensors) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +13,10 @@ from ogsrl.dynamics.config import NEEDED_PATIENTS, DynamicsParams, TooFewPatient
 from ogsrl.dynamics.ensemble import Dynamics
 from ogsrl.dynamics.fitting import fit
 from ogsrl.dynamics.outcomes import outcomes
+from ogsrl.dynamics.report import describe
 from ogsrl.dynamics.training import Bootstrap, linear_part
 from ogsrl.errors import ModelError
+from ogsrl.figures.dynamics import FIGURES
 from ogsrl.preparation.tensors import StayTensors
 from tests.dynamics.conftest import Line
 from tests.dynamics.worlds import line_cohort, line_table, prepare
@@ -88,17 +92,61 @@ def test_as_many_patients_as_needed_are_enough() -> None:
     asked(fitted(prepare(table, line_cohort())), prepare(table, line_cohort()))
 
 
-def test_identical_patients_are_predicted_as_they_are() -> None:
+def copies_of_one(patients: int) -> pd.DataFrame:
     one = line_table(1, 4).query("stay_id == 'S00000'")
     assert len(one) > 2
-    copies = [one.assign(patient_id=f"P{i:03d}", stay_id=f"S{i:03d}") for i in range(120)]
-    stays = prepare(pd.concat(copies, ignore_index=True), line_cohort())
+    copies = [one.assign(patient_id=f"P{i:03d}", stay_id=f"S{i:03d}") for i in range(patients)]
+    return pd.concat(copies, ignore_index=True)
+
+
+def test_identical_patients_are_refused() -> None:
+    stays = prepare(copies_of_one(120), line_cohort())
+    told = r"all 120 training patients are the same: .*\(age, x, .* and no end differs"
+    with pytest.raises(ModelError, match=told):
+        fitted(stays)
+
+
+def test_patients_who_differ_in_one_column_are_predicted_as_they_are() -> None:
+    table = copies_of_one(120)
+    rng = np.random.default_rng(0)
+    x, noise = (line_table(1, 4)["x"].iloc[1], rng.normal(0, 0.1, len(table)))
+    stays = prepare(table.assign(x=table["x"] + noise), line_cohort())
     dynamics = fitted(stays)
     mean = asked(dynamics, stays)
     following = dynamics.predict(stays.states[:1], stays.doses[:1]).mean[0]
     i = list(dynamics.history.preparation.cohort.observations).index("x")
-    assert float(following[i]) == pytest.approx(float(one["x"].iloc[1]), abs=0.5)
-    assert float(mean.std(0).min()) == 0  # the constant column
+    assert float(following[i]) == pytest.approx(float(x), abs=0.5)
+    assert float(mean.std(0).min()) == 0  # a constant column
+
+
+def test_a_cohort_without_numbers_warns_of_nothing() -> None:
+    cohort = line_cohort(
+        static={},
+        observations={"flag": {"unit": "1", "kind": "binary"}},
+        constraints={"flagged": {"expression": "flag > 0.5", "limit": {"relative": 0.9}}},
+        guardian={"columns": ["flag"]},
+    )
+    table = line_table(300, 1)
+    kept = ["patient_id", "stay_id", "step", "hours", "site", "flag", "fluid", "end", "died"]
+    stays = prepare(table[kept], cohort)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dynamics = fit(stays, stays, TINY.model_copy(update={"max_epochs": 6}), torch.Generator())
+        made = stays.transitions()
+        predicted = dynamics.predict(made.states, made.doses)
+        drawn = dynamics.step(made.states, made.doses, torch.Generator().manual_seed(0))
+        report = describe(
+            dynamics, stays, stays, torch.Generator().manual_seed(0), horizons=(1, 3), starts=50
+        )
+        for draw in FIGURES.values():
+            draw(report)
+    flagged = made.states[:, 0] > 0
+    assert (
+        float(predicted.mean[flagged, 0].mean()) > float(predicted.mean[~flagged, 0].mean()) + 0.2
+    )
+    assert set(drawn.states[:, 0].tolist()) <= {-1.0, 1.0}
+    assert report["columns"] == {}
+    assert report["constraints"]["flagged"]["auroc"]["estimate"] > 0.6
 
 
 def test_a_dose_never_given_changes_nothing_and_is_finite() -> None:

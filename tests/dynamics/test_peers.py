@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from ogsrl.dynamics.errors_ahead import ahead_report, errors_ahead, worst_gain
+from ogsrl.dynamics.errors_ahead import Ahead, ahead_report, errors_ahead, worst_gain
 from ogsrl.dynamics.outcomes import outcomes
 from ogsrl.dynamics.peers import LinearDynamics, NeighbourDynamics, horizon
 from tests.dynamics.conftest import Line
@@ -67,6 +68,19 @@ def test_the_ensemble_beats_persistence_and_equals_the_linear_model_of_a_linear_
     assert cell["signal"]
     assert cell["gain"]["persistence"]["estimate"] > 0.15
     assert abs(cell["gain"]["linear"]["estimate"]) < 0.03
+    assert cell["better_linear_explains"] > 0.5
     worst = worst_gain(report, "linear")
     assert worst is not None
     assert worst["estimate"] <= cell["gain"]["linear"]["estimate"]
+
+
+@pytest.mark.parametrize("knows", ["linear", "direct"])
+def test_a_column_that_either_linear_model_explains_has_signal(line: Line, knows: str) -> None:
+    numeric = len(line.dynamics.layout.numeric)
+    targets = torch.randn((200, numeric), generator=torch.Generator().manual_seed(0))
+    squares = {name: targets.square() for name in ("ours", "persistence", "linear", "direct")}
+    known = torch.ones_like(targets, dtype=torch.bool)
+    none = Ahead(1, known, torch.arange(200), targets, squares)
+    some = Ahead(3, known, torch.arange(200), targets, {**squares, knows: 0.5 * targets.square()})
+    cells = ahead_report(line.dynamics, {1: none, 3: some})["x"]
+    assert [cells[k]["signal"] for k in ("1", "3")] == [False, True]

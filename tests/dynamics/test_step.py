@@ -11,10 +11,12 @@ import torch
 
 from ogsrl.dynamics.chart import Chart
 from ogsrl.dynamics.config import TooFewPatients
-from ogsrl.dynamics.ensemble import Dynamics, save_too_few
+from ogsrl.dynamics.ensemble import Dynamics
 from ogsrl.dynamics.outcomes import outcomes
 from ogsrl.dynamics.rollouts import expected_ahead
+from ogsrl.dynamics.saved import save_too_few
 from ogsrl.errors import ModelError
+from ogsrl.modeldir import load_model, save_model
 from ogsrl.preparation.history import History
 from tests.dynamics.conftest import Line
 from tests.dynamics.worlds import MAX_STEPS
@@ -157,6 +159,26 @@ def test_another_layout_is_refused_at_loading(line: Line, tmp_path: Path) -> Non
 def test_too_few_patients_are_a_status_of_the_directory(line: Line, tmp_path: Path) -> None:
     save_too_few(tmp_path / "dynamics", 80)
     with pytest.raises(TooFewPatients, match="80 are needed"):
+        Dynamics.load(tmp_path / "dynamics", line.dynamics.history)
+
+
+@pytest.mark.parametrize("key", ["status", "form", "transforms", "states", "params"])
+def test_dynamics_without_a_key_are_refused(line: Line, tmp_path: Path, key: str) -> None:
+    line.dynamics.save(tmp_path / "dynamics")
+    config, arrays = load_model(tmp_path / "dynamics", "dynamics")
+    del config[key]
+    save_model(tmp_path / "dynamics", "dynamics", config, arrays)
+    with pytest.raises(ModelError, match="not those of this version"):
+        Dynamics.load(tmp_path / "dynamics", line.dynamics.history)
+
+
+@pytest.mark.parametrize("name", ["slopes", "chart.low"])
+def test_dynamics_without_an_array_are_refused(line: Line, tmp_path: Path, name: str) -> None:
+    line.dynamics.save(tmp_path / "dynamics")
+    config, arrays = load_model(tmp_path / "dynamics", "dynamics")
+    del arrays[name]
+    save_model(tmp_path / "dynamics", "dynamics", config, arrays)
+    with pytest.raises(ModelError, match="not those of this version"):
         Dynamics.load(tmp_path / "dynamics", line.dynamics.history)
 
 

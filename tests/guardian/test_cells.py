@@ -52,6 +52,18 @@ def test_a_patient_of_many_rows_makes_no_cell_of_his_own() -> None:
     assert float(torch.cdist(torch.tensor([[40.0, 40.0]]), cells.centers).min()) > 5
 
 
+def test_a_centre_is_the_mean_of_ten_patients_rows() -> None:
+    x, patient = clouds(3)
+    # ten patients lie near one another, but three are kept out: the mean would be of seven
+    ten = 800 + torch.arange(10).repeat_interleave(30)
+    lone = torch.full((300, 2), 40.0) + 0.1 * torch.randn((300, 2), generator=generator())
+    every = torch.cat([patient, ten])
+    assert int(kept_out(every)[-300:].sum()) == 90
+    cells = made(torch.cat([x, lone]), every)
+    assert float(torch.cdist(torch.tensor([[40.0, 40.0]]), cells.centers).min()) > 1
+    assert int(cells.patients.min()) >= CELL_PATIENTS
+
+
 def test_counts_over_shards_add_up_to_those_of_one() -> None:
     x, patient = clouds(4)
     centers = find_centers(x, patient, generator(), 25)

@@ -17,6 +17,7 @@ from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.conformal import REFUSED
 from ogsrl.guardian.moments import RIDGE, Basis, Moments, Polynomial
 from ogsrl.guardian.protocol import Rows
+from ogsrl.guardian.shortage import Shortage
 from tests.guardian.cohorts import numeric, planted, rows
 from tests.harness_guardian import (
     GuardianHarness,
@@ -220,16 +221,6 @@ def test_a_level_never_seen_is_refused() -> None:
     assert not guardian.supported(train.states, torch.ones_like(train.doses)).any()
 
 
-def test_identical_patients_support_themselves_alone() -> None:
-    history = doctor_history()
-    one = doctor_rows(1, np.random.default_rng(0)).take(torch.zeros(1, dtype=torch.int64))
-    same = rows(np.repeat(one.states.numpy(), 400, 0), np.repeat(one.doses.numpy(), 400, 0))
-    guardian = calibrated(fit(same, history), same)
-    assert guardian.status == "ready"
-    assert guardian.supported(same.states, same.doses).all()
-    assert not guardian.supported(same.states + 0.1, same.doses).any()
-
-
 def test_constant_columns_must_be_as_they_were() -> None:
     train, other = (doctor_rows(n, np.random.default_rng(n)) for n in (800, 400))
     for part in (train, other):
@@ -262,10 +253,48 @@ def test_too_few_training_patients_refuse_everything_and_say_how_many_are_needed
     assert enough.choice.degree == 1  # 36 monomials of degree 2 ask for 350 patients
 
 
-def test_a_guardian_of_too_few_patients_is_read_back_as_such(tmp_path: Path) -> None:
-    fit(doctor_rows(40, np.random.default_rng(1)), doctor_history()).save(tmp_path / "g")
-    again = ChristoffelGuardian.load(tmp_path / "g", doctor_history())
-    assert (again.status, again.needed) == ("too_few_patients", 80)
+def test_a_guardian_of_too_few_patients_is_read_back_as_such_and_holds_nothing_of_them(
+    tmp_path: Path,
+) -> None:
+    train = [doctor_rows(n, np.random.default_rng(1)) for n in (3, 7)]
+    train[0].states[:, 2] = 0.7  # a column that is the same for all three
+    for name, part in zip("ab", train, strict=True):
+        fit(part, doctor_history()).save(tmp_path / name)
+    again = ChristoffelGuardian.load(tmp_path / "a", doctor_history())
+    assert again.status == "too_few_patients"
+    assert again.lacking == Shortage("training", 80)
+    files = [{f.name: f.read_bytes() for f in (tmp_path / name).iterdir()} for name in "ab"]
+    assert files[0] == files[1]  # whoever they were, and however many
+
+
+def test_a_level_of_nine_patients_is_as_one_never_seen(tmp_path: Path) -> None:
+    history = planted(
+        {"x": {"plausible": [-9, 9]}, "ward": {"kind": "categorical", "levels": ["a", "b", "c"]}},
+        {"level": {"kind": "ordinal", "levels": ["none", "low", "high"]}},
+    )
+    ward, level = np.repeat([0.0, 1.0, 2.0], [300, 191, 9]), RNG.choice([-1.0, 0.0], (500, 1))
+    level[:9] = 1.0
+    train = rows(np.column_stack([RNG.normal(size=500), ward]), level)
+    guardian = calibrated(fit(train, history), train)
+    supported = guardian.supported(train.states, train.doses)
+    assert not supported[:9].any()
+    assert not supported[-9:].any()
+    assert supported[9:-9].double().mean() > 0.85
+    guardian.save(tmp_path / "g")
+    saved = ChristoffelGuardian.load(tmp_path / "g", history)
+    assert [values.tolist() for values in saved.seen_values().values()] == [[0, 1], [-1, 0]]
+    assert len(saved.asked.polynomial.basis.center) == 3  # x, b, low: nothing of the nine
+
+
+def test_where_every_level_is_rare_everything_is_refused() -> None:
+    history = planted(
+        {"ward": {"kind": "categorical", "levels": [f"w{i}" for i in range(20)]}},
+        {"dose": {"bounds": [-1, 1]}},
+    )
+    made = rows(np.arange(100.0)[:, None] % 20, RNG.uniform(-1, 1, (100, 1)))
+    guardian = fit(made, history)
+    assert guardian.lacking == Shortage("training", 200)
+    assert not guardian.supported(made.states, made.doses).any()
 
 
 def test_training_rows_that_are_no_number_are_named_and_counted() -> None:
@@ -320,3 +349,10 @@ def test_no_row_of_a_patient_is_saved(tmp_path: Path) -> None:
     back = centers * basis_.scale.float() + basis_.center.float()
     assert float(torch.cdist(back, x).min()) > 1e-4
     assert int(guardian.cells.patients.min()) >= 10
+    answers = guardian.asked.of_rows(train, guardian.layout)
+    for name, table in guardian.tables.items():
+        gaps = (table.values[:, None] - answers[name].double()).abs()
+        assert not (gaps <= 1e-9 * table.values[:, None].abs()).any(), name
+        beyond = answers[name].double() > table.values[-2]
+        assert len(torch.unique(train.patient[beyond])) >= 10, name
+        assert table.values[-1] != answers[name].max()

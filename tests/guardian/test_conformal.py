@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,19 +11,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ogsrl.errors import SupportError
-from ogsrl.guardian.conformal import REFUSED, conformal_threshold, patients_needed, shares_above
+from ogsrl.guardian.conformal import (
+    REFUSED,
+    Threshold,
+    conformal_threshold,
+    patients_needed,
+    shares_above,
+)
 
 
 def test_the_threshold_of_a_hand_made_table() -> None:
     # four patients: shares above .8 are 1/2, 0, 1/4, 0: (.75 + 1) / 5 = .35
     scores = torch.tensor([0.1, 0.9, 0.5, 0.2, 0.3, 0.8, 0.95, 0.7])
     patient = torch.tensor([0, 0, 1, 2, 2, 2, 2, 3])
-    assert conformal_threshold(scores, patient, 0.35).value == pytest.approx(0.8)
+    cut = partial(conformal_threshold, scores, patient, least=1)
+    assert cut(0.35).value == pytest.approx(0.8)
     # above .7 patient 2 has two of four: (1 + 1) / 5 = .4; a hair less does not allow it
-    assert conformal_threshold(scores, patient, 0.4).value == pytest.approx(0.7)
-    assert conformal_threshold(scores, patient, 0.399).value == pytest.approx(0.8)
-    assert conformal_threshold(scores, patient, 0.2).value == pytest.approx(0.95)
-    short = conformal_threshold(scores, patient, 0.19)
+    assert cut(0.4).value == pytest.approx(0.7)
+    assert cut(0.399).value == pytest.approx(0.8)
+    assert cut(0.2).value == pytest.approx(0.95)
+    short = cut(0.19)
     assert (short.status, short.value, short.needed) == ("too_few_patients", None, 5)
 
 
@@ -29,9 +38,30 @@ def test_as_many_patients_as_needed_are_enough_and_one_fewer_is_not() -> None:
     for alpha in (0.01, 0.03, 0.05, 0.1, 0.3):
         needed = patients_needed(alpha)
         one_each = torch.rand(needed, generator=torch.Generator().manual_seed(1))
-        assert conformal_threshold(one_each, torch.arange(needed), alpha).status == "ready"
-        fewer = conformal_threshold(one_each[1:], torch.arange(needed - 1), alpha)
+        assert conformal_threshold(one_each, torch.arange(needed), alpha, least=1).status == "ready"
+        fewer = conformal_threshold(one_each[1:], torch.arange(needed - 1), alpha, least=1)
         assert fewer.status == "too_few_patients"
+
+
+@pytest.mark.parametrize(("patients", "told"), [(9, None), (12, 12)])
+def test_fewer_than_ten_patients_make_no_threshold_and_are_not_counted(
+    patients: int, told: int | None
+) -> None:
+    scores = torch.rand(patients, generator=torch.Generator().manual_seed(1))
+    for alpha in (0.05, 0.3):  # .3 alone would ask for three patients
+        made = conformal_threshold(scores, torch.arange(patients), alpha)
+        if made.status == "ready":
+            assert patients >= 10
+            continue
+        assert made.patients == told
+        assert (made.value, made.share, made.spread) == (None, 1.0, 0.0)
+        assert made.needed == max(10, patients_needed(alpha))
+
+
+def test_a_fixed_rule_has_no_bound() -> None:
+    measured = Threshold(None, 0.5, "ready", 100, 10, 0.05, 0.1)
+    with pytest.raises(SupportError, match="promises nothing"):
+        measured.prediction_bound(100)
 
 
 @settings(max_examples=60, deadline=None)

@@ -51,6 +51,8 @@ class TestCounts(GuardianHarness):
         measured = made.guardian.threshold
         assert measured is not None
         assert measured.share == pytest.approx(float(share), abs=0.01)  # no promise, but the truth
+        assert measured.alpha is None
+        assert made.guardian.alpha is None
         assert 0 < share < ALPHA
 
     def test_a_stricter_promise_refuses_less(self, made: Made) -> None:
@@ -156,3 +158,12 @@ def test_counting_needs_one_categorical_column() -> None:
     made = Rows(states, doses, torch.arange(30), torch.arange(30))
     with pytest.raises(SupportError, match="exactly one categorical"):
         Counts.fit([made], layout(numeric(2)), GuardianParams(), torch.Generator())
+
+
+def test_a_continuous_dose_is_not_counted_since_its_values_are_patients_own() -> None:
+    ward = {"ward": {"kind": "categorical", "levels": ["a", "b"]}}
+    history = planted(ward, {"fluid": {"bounds": [-1, 1]}})
+    states, doses = torch.arange(30.0)[:, None] % 2, torch.linspace(-1, 1, 30)[:, None]
+    made = Rows(states, doses, torch.arange(30), torch.arange(30))
+    with pytest.raises(SupportError, match="ordinal doses"):
+        Counts.fit([made], layout(history), GuardianParams(), torch.Generator())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from ogsrl.errors import SupportError
 from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.protocol import Rows
 from ogsrl.guardian.ranks import Ranks
-from ogsrl.guardian.survey import Survey
+from ogsrl.guardian.survey import Survey, identical
 from tests.guardian.cohorts import numeric, planted
 from tests.harness_guardian import doctor_history, doctor_rows
 
@@ -82,7 +84,7 @@ def test_more_levels_than_can_be_checked_are_refused() -> None:
 
 def test_a_rank_rises_with_the_value_also_beyond_all_of_training() -> None:
     values = torch.randn(5000, generator=generator())
-    ranks = Ranks.of(values, torch.ones(5000))
+    ranks = Ranks.of(values, torch.ones(5000), torch.arange(5000))
     at = torch.linspace(-5, 50, 4000).requires_grad_()
     rank = ranks(at)
     assert (rank.diff() >= 0).all()
@@ -97,4 +99,70 @@ def test_a_rank_rises_with_the_value_also_beyond_all_of_training() -> None:
 def test_rows_of_little_weight_move_no_rank() -> None:
     values, weight = torch.cat([torch.zeros(99), torch.full((900,), 9.0)]), torch.ones(999)
     weight[99:] = 1 / 900  # one patient with 900 rows
-    assert float(Ranks.of(values, weight)(torch.tensor([1.0]))) > 0.98
+    patient = torch.arange(999).clip(max=99)
+    assert float(Ranks.of(values, weight, patient)(torch.tensor([1.0]))) > 0.98
+
+
+@pytest.mark.parametrize("patients", [12, 40, 300, 3000])
+def test_no_value_of_a_table_is_of_fewer_than_ten_patients(patients: int) -> None:
+    values = (2 * torch.randn(patients * 5, generator=generator())).exp().double()  # a heavy tail
+    patient = torch.arange(patients).repeat(5)
+    ranks = Ranks.of(values, torch.full((len(values),), 0.2), patient)
+    *inner, end = ranks.values.tolist()
+    assert not torch.isin(ranks.values, values).any()
+    assert len(torch.unique(patient[values > inner[-1]])) >= 10
+    assert end < values.max()  # the greatest is one patient's
+    for low, high in itertools.pairwise(inner):  # half of either group at least
+        assert len(torch.unique(patient[(values > low) & (values < high)])) >= 5
+    assert (ranks.values.diff() >= 0).all()
+    assert (ranks.shares.diff() > 0).all()
+
+
+def test_one_patient_far_out_moves_the_end_of_a_table_little() -> None:
+    values = torch.rand(2000, generator=generator())
+    near = Ranks.of(values, torch.ones(2000), torch.arange(2000))
+    values[values.argmax()] = 1e9
+    far = Ranks.of(values, torch.ones(2000), torch.arange(2000))
+    assert torch.equal(far.values[:-1], near.values[:-1])
+    assert float(far.values[-1]) < 20  # not a billion
+
+
+def test_values_that_are_all_the_same_have_the_same_rank_and_others_lie_beyond() -> None:
+    ranks = Ranks.of(torch.full((500,), 0.3), torch.ones(500), torch.arange(500))
+    at = ranks(torch.tensor([0.3, 0.3, 0.31, 5.0]))
+    assert at[0] == at[1] < at[2] < at[3]
+    assert torch.isfinite(at).all()
+
+
+def ward_history(levels: int) -> Layout:
+    ward = {"kind": "categorical", "levels": [f"w{i}" for i in range(levels)]}
+    return Layout.of(planted({"ward": ward}, {"a": {"bounds": [-1, 1]}}))
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_level_is_seen_if_ten_patients_had_it(shards: int) -> None:
+    ward = torch.tensor([0.0] * 40 + [1.0] * 10 + [2.0] * 9).repeat(7)  # seven rows a patient
+    patient = torch.arange(59).repeat(7)
+    made = Rows(ward[:, None], torch.rand(len(ward), 1, generator=generator()), patient)
+    parts = [made.take(patient % shards == i) for i in range(shards)]
+    found = Survey.of(parts, ward_history(3), generator())
+    assert found.seen[0].tolist() == [0.0, 1.0]
+    assert found.needed == 0
+
+
+def test_where_no_level_has_ten_patients_more_are_needed() -> None:
+    ward = torch.arange(8.0).repeat(9)  # nine patients each
+    made = Rows(ward[:, None], torch.rand(72, 1, generator=generator()), torch.arange(72))
+    assert Survey.of([made], ward_history(8), generator()).needed == 80
+
+
+def test_patients_who_differ_in_one_column_are_not_the_same() -> None:
+    one = doctor_rows(1, np.random.default_rng(1))
+    many = torch.arange(20).repeat_interleave(len(one))
+    states, doses = one.states.repeat(20, 1), one.doses.repeat(20, 1)
+    layout = Layout.of(doctor_history())
+    assert identical([Rows(states, doses, many)], layout)
+    assert survey([Rows(states, doses, many)]).identical
+    other = states.clone()
+    other[-1, 2] += 0.01
+    assert not identical([Rows(other, doses, many)], layout)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from ogsrl.preparation import Preparation, PrepareParams, assign_parts
 from ogsrl.spec import Cohort, load_cohort
 from ogsrl.trajectories import starts
-from tests.markers import Markers, plant
+from tests.markers import Markers, numbers_near, plant, plant_extremes
 from tests.workspace import REPOSITORY, small_params
 
 pytestmark = pytest.mark.slow
@@ -87,6 +90,37 @@ def test_whole_runs_show_nothing(
     aside = pd.read_parquet(folder / "quarantine.parquet")["stay_id"].str.contains("MARKstay")
     kept = pd.read_parquet(folder / "trajectories.parquet")["stay_id"].str.contains("MARKstay")
     assert aside.any() if breaking else kept.any()
+
+
+@pytest.mark.parametrize("learner", ["neural", "boosted"])
+def test_the_least_and_largest_values_of_one_patient_stay_in_the_data(
+    cohort: Cohort, clean: pd.DataFrame, tmp_path: Path, learner: str
+) -> None:
+    clean = clean[~clean["stay_id"].isin(clean.loc[clean["end"] == "censored", "stay_id"])]
+    stays = clean.groupby("patient_id")["step"].agg(["size", "max"])
+    whole = stays.index[(stays["size"] == 18) & (stays["max"] == 17)].to_series()
+    train = whole[assign_parts(whole, PrepareParams()) == "train"].tolist()
+    planted, numbers = plant_extremes(clean, cohort, train)
+    workspace(tmp_path, planted, "planted.parquet")
+    text = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("kinds: [neural]", f"kinds: [{learner}]"))
+    done, said = run(tmp_path)
+    assert done == list(STAGES), said
+    preparation = Preparation.load(tmp_path / "data" / "sepsis" / "prepared", cohort)
+    scalings = {**preparation.states, **preparation.doses}
+    written = [
+        form
+        for name, values in numbers.items()
+        for value in values
+        for form in (
+            value,
+            *([math.log(value)] if value > 0 else []),
+            *scalings[name].forward(np.array([value])).tolist(),
+        )
+    ]
+    assert numbers_near(tmp_path / "models", written) == []
+    charted = [value for values in numbers.values() for value in values]
+    assert numbers_near(tmp_path / "reports", charted) == []
 
 
 def _spoil(column: str, words: str) -> Callable[[pd.DataFrame], pd.DataFrame]:

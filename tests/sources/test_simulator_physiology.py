@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -303,6 +305,15 @@ def test_any_setting_gives_a_lawful_table(
     assert table["iv_fluid"].isna().sum() == (table["end"] == "censored").sum()
     if censoring == 0:
         assert table["iv_fluid"].notna().all()
+
+
+@pytest.mark.parametrize("censoring", [0.0, 5e-324, 1e-300])
+def test_censoring_too_rare_to_count_loses_nobody(censoring: float) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = simulate(60, 1, SimulatorConfig(censoring=censoring))
+    pd.testing.assert_frame_equal(table, simulate(60, 1, SimulatorConfig(censoring=0.0)))
+    assert not table["end"].eq("censored").any()
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,8 @@ def _log(ward: Ward, luck: SeedSequence, patient: Codes, rng: Generator) -> _Sta
         late = np.where(outcome.late_death > 0.0, outcome.late_death, late)
     died = (end == _DEATH) | (rng.random(n) < late)
     # transferred away before the dose of step `lost`: that row is a state only
-    lost = 1 + np.floor(np.log(1.0 - rng.random(n)) / np.log1p(-ward.config.censoring or -1e-300))
+    rare = max(ward.config.censoring, 1e-300)  # 0, or too small to divide by: nobody is lost
+    lost = 1 + np.floor(np.log(1.0 - rng.random(n)) / np.log1p(-rare))
     censored = lost < length
     length = np.where(censored, lost + 1, length).astype(np.int64)
     end[censored] = _CENSORED
