@@ -1,0 +1,134 @@
+"""What really acts: a policy's proposal as an order, or `defer` at a hazard or outside the region.
+
+The one such place: targets of training, selection, evaluation, truth and query all ask it. Where it
+defers, the clinician acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+
+from ogsrl.constraints import Rule, hazard_rules
+from ogsrl.guardian.protocol import Guardian
+from ogsrl.policies.orders import Orders
+from ogsrl.preparation.history import History
+
+#: Rules that a guardian does not have.
+HAZARD, NO_POLICY = "hazard:", "no_policy"
+
+
+class Actor(Protocol):
+    """Anything that proposes doses: scaled states in, scaled doses out; it need not be careful."""
+
+    def propose(self, states: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """(rows, doses) in [-1, 1]; differentiable if the actor can learn."""
+        ...
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What was decided for each row.
+
+    Attributes:
+        doses: Scaled doses as ordered; of those deferred, what would have been.
+        score: The guardian's score of them; it has a gradient in the doses.
+        deferred: Whether the clinician acts instead.
+        hazard: Whether a hazard was the reason.
+    """
+
+    doses: torch.Tensor
+    score: torch.Tensor
+    deferred: torch.Tensor
+    hazard: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """pi as it acts: orders, hazards, guardian.
+
+    Attributes:
+        actor: What proposes; None: `no policy`, which always defers.
+        guardian: The region; None is for ablations alone.
+        orders: How a proposal becomes a dose that can be given.
+    """
+
+    actor: Actor | None
+    guardian: Guardian | None
+    orders: Orders
+
+    @classmethod
+    def of(cls, actor: Actor | None, guardian: Guardian | None, history: History) -> Deployed:
+        """An actor under a guardian, for states of this layout."""
+        return cls(actor, guardian, Orders.of(history))
+
+    @property
+    def history(self) -> History:
+        """The layout of states."""
+        return self.orders.history
+
+    @cached_property
+    def _hazards(self) -> Mapping[str, Rule]:
+        """Hazards whose columns the cohort has; of others nothing can be known."""
+        preparation = self.history.preparation
+        known = {*preparation.states, *preparation.doses}
+        rules = hazard_rules(preparation.cohort)
+        return {name: rule for name, rule in rules.items() if known.issuperset(rule.columns)}
+
+    def decide(self, states: torch.Tensor, generator: torch.Generator) -> Decisions:
+        """A verdict and doses for each row."""
+        if self.actor is None:
+            everyone = torch.ones(len(states), dtype=torch.bool)
+            doses = states.new_full((len(states), len(self.orders.orders)), -1.0)
+            return Decisions(doses, states.new_full((len(states),), torch.inf), everyone, ~everyone)
+        return self.judge(states, self.actor.propose(states, generator))
+
+    def judge(self, states: torch.Tensor, proposed: torch.Tensor) -> Decisions:
+        """A verdict on proposals, and the doses that they become."""
+        doses = self.orders.ordered(states, proposed)
+        hazard = self.hazardous(states, doses.detach())
+        if self.guardian is None:
+            score = states.new_zeros(len(states))
+            return Decisions(doses, score, hazard, hazard)
+        score = self.guardian.score(states, doses)
+        supported = self.guardian.accepts(score.detach())
+        return Decisions(doses, score, hazard | ~supported, hazard)
+
+    @torch.no_grad()
+    def hazardous(self, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
+        """Whether any hazard is met; what cannot be known is none."""
+        found = torch.zeros(len(states), dtype=torch.bool)
+        for met in self.hazards(states, doses).values():
+            found |= met
+        return found
+
+    def hazards(self, states: torch.Tensor, doses: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Each hazard on each row."""
+        needed = {column for rule in self._hazards.values() for column in rule.columns}
+        preparation = self.history.preparation
+        current = self.history.place("current")
+        values = {
+            name: torch.from_numpy(preparation.states[name].inverse(states[:, i].numpy()))
+            for name, i in zip(preparation.states, current, strict=True)
+            if name in needed
+        }
+        for j, (name, order) in enumerate(self.orders.orders.items()):
+            values[name] = torch.from_numpy(order.scale.inverse(doses[:, j].numpy()))
+        return {name: rule.torch(values) == 1 for name, rule in self._hazards.items()}
+
+    @torch.no_grad()
+    def rules(self, states: torch.Tensor, decided: Decisions) -> list[str | None]:
+        """Why each row was deferred; None where a dose was recommended."""
+        if self.actor is None:
+            return [NO_POLICY] * len(states)
+        said: list[str | None] = [None] * len(states)
+        if self.guardian is not None:
+            said = list(self.guardian.rules(states, decided.doses))
+        for name, met in self.hazards(states, decided.doses).items():
+            for row in met.nonzero().squeeze(1).tolist():
+                said[row] = HAZARD + name
+        return said

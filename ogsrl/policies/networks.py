@@ -1,0 +1,154 @@
+"""Batched perceptrons in one flat vector of parameters, with their gradients written out.
+
+Called by the training loop. Written out because a step of a few matrix products is mostly overhead
+otherwise: one vector means one call for the optimiser and one for the targets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+#: Names of the layers' weights and biases, in the order in which they lie.
+LAYERS = ("w1", "b1", "w2", "b2", "w3", "b3")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """So many networks side by side: inputs, two hidden layers, outputs."""
+
+    networks: int
+    inputs: int
+    hidden: int
+    outputs: int
+
+    @property
+    def sizes(self) -> Mapping[str, tuple[int, int, int]]:
+        """Shape of each layer's tensors."""
+        n, i, h, o = self.networks, self.inputs, self.hidden, self.outputs
+        shapes = ((n, i, h), (n, 1, h), (n, h, h), (n, 1, h), (n, h, o), (n, 1, o))
+        return dict(zip(LAYERS, shapes, strict=True))
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all."""
+        return sum(math.prod(size) for size in self.sizes.values())
+
+
+class Perceptrons:
+    r"""Networks side by side on the same rows.
+
+        h1 = relu(x W1 + b1), h2 = relu(h1 W2 + b2), y = h2 W3 + b3
+
+    `forward` keeps what `backward` needs; both work on (networks, rows, columns).
+    """
+
+    def __init__(self, shape: Shape, flat: torch.Tensor) -> None:
+        """Networks whose parameters are this vector; it is used, not copied."""
+        self.shape = shape
+        self.flat = flat
+        self.gradient = torch.zeros_like(flat)
+        self._at = _views(flat, shape)
+        self._grad = _views(self.gradient, shape)
+        self._kept = _Kept()
+
+    @classmethod
+    def drawn(cls, shape: Shape, generator: torch.Generator) -> Perceptrons:
+        """Uniform within one over the root of the inputs of each layer."""
+        made = cls(shape, torch.empty(shape.parameters))
+        for name, view in made._at.items():
+            inputs = shape.inputs if name[1] == "1" else shape.hidden
+            bound = 1 / math.sqrt(inputs)
+            view.copy_((2 * torch.rand(view.shape, generator=generator) - 1) * bound)
+        return made
+
+    def twin(self) -> Perceptrons:
+        """Networks of the same numbers, on their own."""
+        return Perceptrons(self.shape, self.flat.clone())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Answers (networks, rows, outputs) to (rows, inputs)."""
+        p, kept = self._at, self._kept
+        kept.x = x
+        kept.h1 = torch.baddbmm(p["b1"], x.expand(self.shape.networks, *x.shape), p["w1"]).relu_()
+        kept.h2 = torch.baddbmm(p["b2"], kept.h1, p["w2"]).relu_()
+        return torch.baddbmm(p["b3"], kept.h2, p["w3"])
+
+    def backward(self, slope: torch.Tensor) -> None:
+        """Gradient of sum(slope * answers) in the parameters, into `gradient`."""
+        g, kept = self._grad, self._kept
+        d2, d1 = self._deltas(slope)
+        torch.sum(slope, 1, keepdim=True, out=g["b3"])
+        torch.bmm(kept.h2.transpose(1, 2), slope, out=g["w3"])
+        torch.sum(d2, 1, keepdim=True, out=g["b2"])
+        torch.bmm(kept.h1.transpose(1, 2), d2, out=g["w2"])
+        torch.sum(d1, 1, keepdim=True, out=g["b1"])
+        x = kept.x.T.expand(self.shape.networks, *kept.x.T.shape)
+        torch.bmm(x, d1, out=g["w1"])
+
+    def backward_to_last(self, slope: torch.Tensor, columns: int) -> torch.Tensor:
+        """Gradient of sum(slope * answers) in the last so many inputs, (rows, columns)."""
+        _, d1 = self._deltas(slope)
+        w1 = self._at["w1"][:, -columns:]
+        return torch.bmm(d1, w1.transpose(1, 2)).sum(0)
+
+    def _deltas(self, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        p, kept = self._at, self._kept
+        d2 = torch.bmm(slope, p["w3"].transpose(1, 2)).mul_(kept.h2 > 0)
+        d1 = torch.bmm(d2, p["w2"].transpose(1, 2)).mul_(kept.h1 > 0)
+        return d2, d1
+
+
+@dataclass
+class _Kept:
+    """What a forward pass leaves for the backward one."""
+
+    x: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    h1: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
+    h2: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
+
+
+def _views(flat: torch.Tensor, shape: Shape) -> dict[str, torch.Tensor]:
+    pieces = torch.split(flat, [math.prod(size) for size in shape.sizes.values()])
+    return {
+        name: piece.view(size)
+        for piece, (name, size) in zip(pieces, shape.sizes.items(), strict=True)
+    }
+
+
+class Adam:
+    """Adam on one flat vector, fused; its state is plain tensors for a checkpoint."""
+
+    def __init__(self, networks: Perceptrons, learning_rate: float) -> None:
+        """For these networks; `learning_rate` may be changed between steps."""
+        self.networks = networks
+        self.learning_rate = learning_rate
+        self.first = torch.zeros_like(networks.flat)
+        self.second = torch.zeros_like(networks.flat)
+        self.steps = torch.zeros(())
+
+    def step(self) -> None:
+        """One step down the gradient that lies in the networks."""
+        self.steps += 1
+        torch._fused_adam_(
+            [self.networks.flat],
+            [self.networks.gradient],
+            [self.first],
+            [self.second],
+            [],
+            [self.steps],
+            lr=self.learning_rate,
+            beta1=0.9,
+            beta2=0.999,
+            weight_decay=0.0,
+            eps=1e-8,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """What a checkpoint must hold."""
+        yield from (("first", self.first), ("second", self.second), ("steps", self.steps))

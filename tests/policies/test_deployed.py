@@ -1,0 +1,117 @@
+"""What acts: nothing unsupported, no hazard, and the clinician where it defers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from ogsrl.guardian.christoffel import ChristoffelGuardian
+from ogsrl.guardian.columns import Layout
+from ogsrl.guardian.config import GuardianParams
+from ogsrl.guardian.protocol import Rows
+from ogsrl.policies.deployed import NO_POLICY, Deployed
+from ogsrl.preparation.history import History
+from tests.guardian.cohorts import simulated
+
+
+@dataclass(frozen=True)
+class Always:
+    """Proposes the same scaled doses to everybody."""
+
+    doses: tuple[float, ...]
+
+    def propose(self, states: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        del generator
+        return torch.tensor(self.doses).expand(len(states), -1)
+
+
+@pytest.fixture(scope="module")
+def history() -> History:
+    return simulated()[0]["train"].history
+
+
+@pytest.fixture(scope="module")
+def guardian() -> ChristoffelGuardian:
+    parts = {name: Rows.of(stays) for name, stays in simulated()[0].items()}
+    layout, rows = Layout.of(simulated()[0]["train"].history), parts["calibration"]
+    made = ChristoffelGuardian.fit(
+        [parts["train"]], layout, GuardianParams(degree=1), torch.Generator().manual_seed(0)
+    )
+    return made.calibrate(rows.states, rows.doses, rows.patient, 0.05)
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Rows:
+    return Rows.of(simulated()[0]["validation"])
+
+
+def test_what_clinicians_do_is_ordered_as_it_was_given(
+    history: History, guardian: ChristoffelGuardian, fresh: Rows
+) -> None:
+    doses = Deployed.of(None, guardian, history).judge(fresh.states, fresh.doses).doses
+    near = (doses - fresh.doses).abs().amax(1) < 1e-5
+    # clinicians may change a dose by more than a policy may
+    assert float(near.float().mean()) > 0.9
+
+
+def test_the_verdict_is_the_guardians_on_the_dose_as_ordered(
+    history: History, guardian: ChristoffelGuardian, fresh: Rows
+) -> None:
+    deployed = Deployed.of(Always((0.4, -0.2)), guardian, history)
+    decided = deployed.decide(fresh.states, torch.Generator())
+    supported = guardian.supported(fresh.states, decided.doses)
+    hazard = deployed.hazardous(fresh.states, decided.doses)
+    assert torch.equal(decided.deferred, ~supported | hazard)
+    assert 0 < float(decided.deferred.float().mean()) < 1
+
+
+def test_a_hazard_is_deferred_though_the_data_support_it(history: History, fresh: Rows) -> None:
+    nothing = Deployed.of(Always((-1.0, -1.0)), None, history)
+    decided = nothing.decide(fresh.states, torch.Generator())
+    chart = {
+        name: history.preparation.states[name].inverse(
+            fresh.states[:, history.names.index(name)].numpy()
+        )
+        for name in ("map", "cvp")
+    }
+    scales = history.preparation.doses.values()
+    fluid, pressor = (s.inverse(decided.doses[:, j].numpy()) for j, s in enumerate(scales))
+    untreated = (chart["map"] < 55) & (fluid <= 80) & (pressor == 0)
+    dry = (chart["map"] <= 55) & (chart["cvp"] <= 5) & (fluid == 0)
+    assert decided.deferred.tolist() == (untreated | dry).tolist()
+    assert bool(untreated.any())
+    assert torch.equal(decided.hazard, decided.deferred)
+    rules = nothing.rules(fresh.states, decided)
+    told = {rule for rule, met in zip(rules, decided.hazard.tolist(), strict=True) if met}
+    assert told
+    assert all(rule and rule.startswith("hazard:") for rule in told)
+
+
+def test_no_policy_defers_always(
+    history: History, guardian: ChristoffelGuardian, fresh: Rows
+) -> None:
+    nobody = Deployed.of(None, guardian, history)
+    decided = nobody.decide(fresh.states, torch.Generator())
+    assert bool(decided.deferred.all())
+    assert set(nobody.rules(fresh.states, decided)) == {NO_POLICY}
+
+
+def test_each_deferral_has_a_rule_and_nothing_else_has(
+    history: History, guardian: ChristoffelGuardian, fresh: Rows
+) -> None:
+    deployed = Deployed.of(Always((0.9, 0.6)), guardian, history)
+    decided = deployed.decide(fresh.states, torch.Generator())
+    rules = deployed.rules(fresh.states, decided)
+    assert [rule is not None for rule in rules] == decided.deferred.tolist()
+
+
+def test_the_score_pulls_a_refused_dose_back(
+    history: History, guardian: ChristoffelGuardian, fresh: Rows
+) -> None:
+    proposed = torch.tensor([0.9, 0.6]).repeat(len(fresh), 1).requires_grad_()
+    decided = Deployed.of(None, guardian, history).judge(fresh.states, proposed)
+    decided.score[decided.deferred].clip(max=5).sum().backward()
+    assert proposed.grad is not None
+    assert float(proposed.grad[decided.deferred].abs().sum()) > 0

@@ -1,0 +1,74 @@
+"""Written-out gradients are those of automatic differentiation, and Adam is torch's."""
+
+from __future__ import annotations
+
+import torch
+
+from ogsrl.policies.networks import Adam, Perceptrons, Shape
+
+SHAPE = Shape(networks=3, inputs=7, hidden=16, outputs=2)
+
+
+def drawn() -> tuple[Perceptrons, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    networks = Perceptrons.drawn(SHAPE, generator)
+    x = torch.randn(11, 7, generator=generator)
+    return networks, x, torch.randn(3, 11, 2, generator=generator)
+
+
+def plain(flat: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The same networks one after the other."""
+    answers = []
+    pieces = flat.split([3 * 7 * 16, 3 * 16, 3 * 16 * 16, 3 * 16, 3 * 16 * 2, 3 * 2])
+    w1, b1, w2, b2, w3, b3 = (
+        piece.reshape(3, -1, width)
+        for piece, width in zip(pieces, (16, 16, 16, 16, 2, 2), strict=True)
+    )
+    for n in range(3):
+        h = torch.relu(x @ w1[n] + b1[n])
+        h = torch.relu(h @ w2[n] + b2[n])
+        answers.append(h @ w3[n] + b3[n])
+    return torch.stack(answers)
+
+
+def test_networks_side_by_side_answer_as_each_alone() -> None:
+    networks, x, _ = drawn()
+    assert torch.allclose(networks.forward(x), plain(networks.flat, x), atol=1e-6)
+
+
+def test_gradients_are_those_of_automatic_differentiation() -> None:
+    networks, x, slope = drawn()
+    networks.forward(x)
+    networks.backward(slope)
+    last = networks.backward_to_last(slope, 2)
+    flat, inputs = networks.flat.clone().requires_grad_(), x.clone().requires_grad_()
+    (plain(flat, inputs) * slope).sum().backward()
+    assert flat.grad is not None
+    assert inputs.grad is not None
+    assert torch.allclose(networks.gradient, flat.grad, atol=1e-5)
+    assert torch.allclose(last, inputs.grad[:, -2:], atol=1e-5)
+
+
+def test_a_twin_is_equal_and_apart() -> None:
+    networks, x, slope = drawn()
+    twin = networks.twin()
+    before = networks.forward(x)
+    assert torch.equal(twin.forward(x), before)
+    twin.backward(slope)
+    Adam(twin, 0.1).step()
+    assert torch.equal(networks.forward(x), before)
+    assert not torch.equal(twin.forward(x), before)
+
+
+def test_adam_is_torchs() -> None:
+    networks, x, slope = drawn()
+    flat = networks.flat.clone().requires_grad_()
+    theirs, ours = torch.optim.Adam([flat], lr=0.01), Adam(networks, 0.01)
+    for _ in range(5):
+        theirs.zero_grad()
+        (plain(flat, x) * slope).sum().backward()
+        theirs.step()
+        networks.forward(x)
+        networks.backward(slope)
+        ours.step()
+    assert torch.allclose(networks.flat, flat, atol=1e-5)
