@@ -255,6 +255,30 @@ class GuardianHarness:
             "too_few_patients"
         }
 
+    def test_too_few_training_patients_refuse_everything_and_leave_nothing_of_them(
+        self, made: Made, tmp_path: Path
+    ) -> None:
+        for patients in (2, 9):
+            few = made.train.take(made.train.patient < patients)
+            guardian = calibrated(self.fit(few, made.history), made.calibration)
+            assert guardian.status == "too_few_patients"
+            lacking = guardian.lacking
+            assert lacking is not None
+            assert lacking.part == "training"
+            assert lacking.needed >= 10
+            guardian.save(tmp_path / str(patients))
+            again = GUARDIANS[self.kind].load(tmp_path / str(patients), made.history)
+            assert again.lacking == lacking
+            for one in (guardian, again):
+                assert not one.supported(made.fresh.states, made.fresh.doses).any()
+                assert not one.supported(few.states, few.doses).any()
+                rules = one.rules(made.fresh.states[:3], made.fresh.doses[:3])
+                assert set(rules) == {"too_few_patients"}
+            told = again.explain(few.states[:3], few.doses[:3], made.history.preparation)
+            assert not told.cases["supported"].any()
+        for file in sorted((tmp_path / "2").iterdir()):  # whoever they were, and however many
+            assert file.read_bytes() == (tmp_path / "9" / file.name).read_bytes(), file.name
+
     def test_no_verdict_before_calibration(self, made: Made) -> None:
         assert made.fitted.status == "uncalibrated"
         with pytest.raises(SupportError, match="not calibrated"):

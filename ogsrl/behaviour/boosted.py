@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ogsrl.behaviour.config import BoostedParams
 from ogsrl.behaviour.crowds import Codes, Floats, crowds, means
 from ogsrl.behaviour.decisions import Decisions, Inputs
 from ogsrl.behaviour.doses import BETWEEN, MAXIMUM, ZERO, DoseGrid, encode_doses
+from ogsrl.behaviour.pruning import of_crowds
 from ogsrl.behaviour.trees import Boosted, Trees
 from ogsrl.preparation.coverage import MIN_PATIENTS
 
@@ -45,7 +46,16 @@ class BoostedBehaviour:
     f_0 and f_1 minimise the log loss, f_2 the squared error of the log dose, f_3 (log link) the
     gamma loss of |log dose - f_2|; G is the distribution of (log dose - f_2) / exp(f_3) over
     training decisions, from means over crowds of patients. Ordinal doses have one classifier over
-    levels. f see the state and, as the chain goes, earlier doses.
+    levels that ten patients or more were given; a rarer level has its marginal probability. f see
+    the state and, as the chain goes, earlier doses.
+
+    Attributes:
+        inputs: What the states are.
+        grids: Components of each dose.
+        never: Of each dose's components, -inf where never given, and 0 where trees tell; of a
+            level that one to nine patients were given, its log probability in every state.
+        trees: f of each dose, by name.
+        residuals: G of each dose.
     """
 
     inputs: Inputs
@@ -68,9 +78,7 @@ class BoostedBehaviour:
     def _block(self, j: int, rows: torch.Tensor) -> torch.Tensor:
         grid, trees = self.grids[j], self.trees[j]
         if grid.kind == "ordinal":
-            scores = trees["level"].predict(rows)
-            logs = _spread(scores, self.never[j])
-            return (logs + self.never[j]).log_softmax(1).float()
+            return _levels(trees["level"].predict(rows), self.never[j]).float()
         zero, maximum = (trees[name].predict(rows)[:, 0] for name in ("zero", "maximum"))
         location, scale = (trees[name].predict(rows) for name in ("location", "scale"))
         walls = torch.tensor(grid.knots, dtype=torch.float64)
@@ -126,18 +134,32 @@ def fit_boosted(
     progress: Progress = lambda _: None,
 ) -> BoostedBehaviour:
     """Fit on training decisions, a dose at a time."""
-    grown, tables = [], []
+    grown, tables, never = [], [], []
     for j, grid in enumerate(grids):
         seen = encode_doses(grids[:j], train.doses)
         rows = torch.cat([train.states, seen], 1).numpy()
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
         who = train.patient.numpy()
-        trees, table = _fit_dose(grid, rows, train.doses[:, j], who, params, seed)
+        fixed = _fixed(grid, train.doses[:, j], train.patient, log_marginal[j])
+        trees, table = _fit_dose(grid, rows, train.doses[:, j], who, fixed, params, seed)
+        never.append(fixed)
         grown.append(trees)
         tables.append(table)
         progress(1)
-    never = tuple(torch.where(m > -torch.inf, 0.0, -torch.inf) for m in log_marginal)
-    return BoostedBehaviour(inputs, tuple(grids), never, tuple(grown), tuple(tables))
+    return BoostedBehaviour(inputs, tuple(grids), tuple(never), tuple(grown), tuple(tables))
+
+
+def _fixed(
+    grid: DoseGrid, doses: torch.Tensor, patient: torch.Tensor, log_marginal: torch.Tensor
+) -> torch.Tensor:
+    """`never` of a dose: 0 where trees tell, else a log probability that no state changes."""
+    fixed = torch.where(log_marginal > -torch.inf, 0.0, -torch.inf)
+    if grid.kind == "ordinal":
+        part = grid.part(doses)
+        for level in range(grid.levels):
+            if 0 < len(torch.unique(patient[part == level])) < MIN_PATIENTS:
+                fixed[level] = log_marginal[level]
+    return fixed
 
 
 def _fit_dose(
@@ -145,6 +167,7 @@ def _fit_dose(
     rows: np.ndarray[Any, Any],
     doses: torch.Tensor,
     patient: Codes,
+    fixed: torch.Tensor,
     params: BoostedParams,
     seed: int,
 ) -> tuple[dict[str, Trees], torch.Tensor]:
@@ -160,7 +183,10 @@ def _fit_dose(
     }
     part = grid.part(doses).numpy()
     if grid.kind == "ordinal":
-        return {"level": _classes(rows, part, params, settings)}, torch.zeros(0)
+        told = (fixed == 0).numpy()
+        kept = told[part]
+        levels = _classes(rows[kept], part[kept], patient[kept], int(told.sum()), params, settings)
+        return {"level": levels}, torch.zeros(0)
     given, between = part != ZERO, part == BETWEEN
     trees = {
         "zero": _yes(rows, part == ZERO, patient, params, settings),
@@ -178,13 +204,19 @@ def _fit_dose(
         trees["scale"] = Trees.constant([scale], params.depth)
         return trees, torch.linspace(-1, 1, POINTS, dtype=torch.float64)
     fitted = HistGradientBoostingRegressor(max_iter=params.trees, **settings).fit(rows, logs)
-    trees["location"] = Trees.of(fitted, params.depth)
-    off = logs - fitted.predict(rows)
+    trees["location"] = of_crowds(Trees.of(fitted, params.depth), rows, who)
+    off = logs - _answers(trees["location"], rows)
     size = np.maximum(np.abs(off), 1e-3)
     spread = HistGradientBoostingRegressor(loss="gamma", max_iter=params.scale_trees, **settings)
     spread.fit(rows, size)
-    trees["scale"] = Trees.of(spread, params.depth)
-    return trees, torch.from_numpy(_table(off / spread.predict(rows), who))
+    trees["scale"] = of_crowds(Trees.of(spread, params.depth), rows, who)
+    return trees, torch.from_numpy(_table(off / np.exp(_answers(trees["scale"], rows)), who))
+
+
+def _answers(trees: Trees, rows: np.ndarray[Any, Any]) -> Floats:
+    """The one output of trees for each row."""
+    blocks = torch.split(torch.from_numpy(rows), BLOCK)
+    return np.asarray(torch.cat([trees.predict(block)[:, 0] for block in blocks]).numpy())
 
 
 def _table(residuals: Floats, patient: Codes) -> Floats:
@@ -224,36 +256,45 @@ def _yes(
     if few.any() or count.min() < LEAST_ROWS:
         odds = float(np.log((count[1] + 0.5) / (count[0] + 0.5)))
         return Trees.constant([odds], params.depth)
-    return _grown(
-        HistGradientBoostingClassifier(max_iter=params.trees, **settings), rows, answer, params
-    )
+    model = HistGradientBoostingClassifier(max_iter=params.trees, **settings)
+    return _grown(model, rows, answer, patient, params)
 
 
 def _classes(
     rows: np.ndarray[Any, Any],
     codes: np.ndarray[Any, Any],
+    patient: Codes,
+    levels: int,
     params: BoostedParams,
     settings: Mapping[str, Any],
 ) -> Trees:
-    """Scores of the levels that were ever given, in their order."""
-    if len(np.unique(codes)) == 1:
-        return Trees.constant([0.0], params.depth)
-    fitted = HistGradientBoostingClassifier(max_iter=params.trees, **settings)
-    return _grown(fitted, rows, codes, params)
+    """Scores of so many levels, in their order; all rows' levels are among them."""
+    if levels < 2:
+        return Trees.constant([0.0] * levels, params.depth)
+    model = HistGradientBoostingClassifier(max_iter=params.trees, **settings)
+    grown = _grown(model, rows, codes, patient, params)
+    # exact odds are a fraction that tells its counts, and so how many rows had rarer levels
+    return replace(grown, base=grown.base.round(decimals=2))
 
 
 def _grown(
-    model: Boosted, rows: np.ndarray[Any, Any], answer: np.ndarray[Any, Any], params: BoostedParams
+    model: Boosted,
+    rows: np.ndarray[Any, Any],
+    answer: np.ndarray[Any, Any],
+    patient: Codes,
+    params: BoostedParams,
 ) -> Trees:
-    return Trees.of(model.fit(rows, answer), params.depth)
+    return of_crowds(Trees.of(model.fit(rows, answer), params.depth), rows, patient)
 
 
-def _spread(scores: torch.Tensor, never: torch.Tensor) -> torch.Tensor:
-    """Scores of the levels ever given, laid out over all levels."""
-    seen = (never > -torch.inf).nonzero()[:, 0]
-    if len(seen) == 2 and scores.shape[1] == 1:  # a classifier of two has one score
+def _levels(scores: torch.Tensor, never: torch.Tensor) -> torch.Tensor:
+    """Log weights of all levels from the scores of those that trees tell."""
+    told = (never == 0).nonzero()[:, 0]
+    if len(told) > scores.shape[1] == 1:  # a classifier of two has one score
         scores = torch.cat([torch.zeros_like(scores), scores], 1)
-    return scores.new_zeros(len(scores), len(never)).index_copy(1, seen, scores)
+    left = 1 - never[never < 0].double().exp().sum()
+    logs = never.double().expand(len(scores), -1)
+    return logs.index_copy(1, told, scores.log_softmax(1) + left.log())
 
 
 def _interpolate(values: torch.Tensor, table: torch.Tensor) -> torch.Tensor:

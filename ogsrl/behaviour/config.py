@@ -39,7 +39,7 @@ class BoostedParams(_Frozen):
     scale_trees: int = Field(20, ge=1, le=2000, description="Trees of each scale.")
     depth: int = Field(6, ge=1, le=12, description="Splits between a tree's root and a leaf.")
     learning_rate: float = Field(0.15, gt=0, le=1, description="Weight of each tree.")
-    min_leaf: int = Field(60, ge=1, description="Least decisions of a leaf.")
+    min_leaf: int = Field(60, ge=1, description="Least decisions a leaf grows on.")
     columns: float = Field(0.4, gt=0, le=1, description="Share of columns that a split looks at.")
 
 

@@ -23,7 +23,8 @@ class Trees:
 
     Attributes:
         feature: (trees, 2^depth - 1) column that each node looks at.
-        threshold: The same shape; infinite below a leaf, so that its left end is reached.
+        threshold: The same shape; infinite below a leaf, so that its left end is reached, and
+            where a split of too few patients was taken out.
         value: (trees, 2^depth) what each end adds, in double precision.
         output: (trees,) the output that a tree adds to.
         base: (outputs,) what each output starts from.
@@ -72,10 +73,17 @@ class Trees:
     def predict(self, rows: torch.Tensor) -> torch.Tensor:
         """(rows, outputs): the base and what each tree adds."""
         total = self.base.expand(len(rows), -1)
-        trees = len(self.value)
+        trees, ends = self.value.shape
         if not trees:
             return total
-        inner, ends = self.feature.shape[1], self.value.shape[1]
+        added = self.value.reshape(-1)[self.ends(rows) + torch.arange(trees) * ends]
+        if len(self.base) == 1:
+            return total + added.sum(1, keepdim=True)
+        return total.clone().index_add(1, self.output, added)
+
+    def ends(self, rows: torch.Tensor) -> torch.Tensor:
+        """(rows, trees): the end of each tree that each row comes to."""
+        trees, inner = self.feature.shape
         first = torch.arange(trees) * inner
         feature, threshold = self.feature.reshape(-1), self.threshold.reshape(-1)
         node = torch.zeros(len(rows), trees, dtype=torch.long)
@@ -83,11 +91,7 @@ class Trees:
             at = node + first
             right = rows.gather(1, feature[at]) > threshold[at]
             node = 2 * node + 1 + right
-        end = node - inner + torch.arange(trees) * ends
-        added = self.value.reshape(-1)[end]
-        if len(self.base) == 1:
-            return total + added.sum(1, keepdim=True)
-        return total.clone().index_add(1, self.output, added)
+        return node - inner
 
     def arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
         """What is saved."""

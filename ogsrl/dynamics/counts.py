@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ogsrl.dynamics.answers import Next
+from ogsrl.dynamics.codes import check_codes
 from ogsrl.dynamics.config import NEEDED_PATIENTS, TooFewPatients
 from ogsrl.dynamics.measures import FEWEST, chance_report
 from ogsrl.dynamics.outcomes import check_varied
@@ -89,8 +90,7 @@ class CountDynamics:
     def chances(self, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
         """(rows, outcomes): the next states, then death, then discharge."""
         self._check(states, doses)
-        cohort = self.history.preparation.cohort
-        return self._table[_codes(states, cohort), _cells(doses, self.history)]
+        return self._table[_pairs(states, doses, self.history)]
 
     @torch.no_grad()
     def step(self, states: torch.Tensor, doses: torch.Tensor, generator: torch.Generator) -> Next:
@@ -100,7 +100,7 @@ class CountDynamics:
         # a row's last sum may be a little under 1
         drawn = (chances.cumsum(1) <= threshold).sum(1).clip(max=chances.shape[1] - 1)
         died, discharged = drawn == self.states, drawn == self.states + 1
-        now = _codes(states, self.history.preparation.cohort)
+        now = states[:, 0].round().long()
         following = torch.where(drawn < self.states, drawn, now).to(states.dtype)[:, None]
         p_death = chances[:, self.states]
         missing = states.new_zeros(len(states), len(self.history.preparation.indicators))
@@ -221,14 +221,13 @@ def _transitions(stays: StayTensors) -> tuple[torch.Tensor, torch.Tensor]:
     cohort = stays.history.preparation.cohort
     made = stays.transitions()
     states, _ = _levels(cohort)
-    outcome = _codes(made.next_states, cohort)
+    check_codes(made.next_states[:, :1], list(cohort.states), [states])
+    outcome = made.next_states[:, 0].round().long()
     death = stays.death[made.row]
     outcome = torch.where(made.terminal, torch.full_like(outcome, states + 1), outcome)
     outcome = torch.where(death, torch.full_like(outcome, states), outcome)
     horizon = made.terminal & ~death & (stays.step[made.row] >= cohort.max_steps - 1)
-    keys = torch.stack(
-        [_codes(made.states, cohort), _cells(made.doses, stays.history), outcome], dim=1
-    )
+    keys = torch.stack([*_pairs(made.states, made.doses, stays.history), outcome], dim=1)
     return keys[~horizon], stays.patient[made.row][~horizon]
 
 
@@ -240,16 +239,18 @@ def _levels(cohort: Cohort) -> tuple[int, int]:
     return len(next(iter(cohort.states.values())).levels), cells
 
 
-def _codes(states: torch.Tensor, cohort: Cohort) -> torch.Tensor:
-    return states[:, 0].round().long().clip(0, _levels(cohort)[0] - 1)
-
-
-def _cells(doses: torch.Tensor, history: History) -> torch.Tensor:
-    """Doses as one number: the last dose counts fastest."""
-    cell = torch.zeros(len(doses), dtype=torch.long)
+def _pairs(
+    states: torch.Tensor, doses: torch.Tensor, history: History
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Code of the state, and doses as one number: the last dose counts fastest."""
     preparation = history.preparation
-    for i, (name, transform) in enumerate(preparation.doses.items()):
-        levels = len(preparation.cohort.actions[name].levels)
-        code = transform.inverse_torch(doses[:, i]).round().long().clip(0, levels - 1)
-        cell = cell * levels + code
-    return cell
+    cohort, scaled = preparation.cohort, enumerate(preparation.doses.values())
+    given = [transform.inverse_torch(doses[:, i]) for i, transform in scaled]
+    levels = [_levels(cohort)[0], *(len(cohort.actions[n].levels) for n in preparation.doses)]
+    values = torch.stack([states[:, 0], *given], dim=1)
+    check_codes(values, [*cohort.states, *preparation.doses], levels)
+    state, *codes = values.round().long().unbind(1)
+    cell = torch.zeros_like(state)
+    for code, count in zip(codes, levels[1:], strict=True):
+        cell = cell * count + code
+    return state, cell

@@ -38,6 +38,10 @@ class Dynamics:
     p_gap (the last value is carried), else rounded and clipped as charts are. Ends and gaps:
     sigmoid(a + b logit_m(f)), a and b calibrated (EndLoss). A constraint's chance is that of the
     charted value violating it, over members and noise, on a line of its logit calibrated alike.
+
+    It extrapolates: a dose that no training patient was given (one that was always the same, say)
+    is answered like any other, with a plain number, and members need not disagree about it. It is
+    the guardian that refuses such a dose (`never_seen`); ask it before believing an answer.
     """
 
     def __init__(self, layout: Layout, params: DynamicsParams, fitted: Fitted) -> None:
@@ -127,7 +131,10 @@ class Dynamics:
     def predict(
         self, states: torch.Tensor, doses: torch.Tensor, *, level: float = 0.9, draws: int = 16
     ) -> Prediction:
-        """What to expect, all members and their noise together."""
+        """What to expect, all members and their noise together.
+
+        A dose never given in training is extrapolated to, without a word; the guardian refuses it.
+        """
         self.layout.check(states, doses)
         pairs = zip(torch.split(states, _CHUNK), torch.split(doses, _CHUNK), strict=True)
         parts = [self._predict(s, d, level, draws) for s, d in pairs]

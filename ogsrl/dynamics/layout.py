@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from ogsrl.dynamics.codes import check_codes
 from ogsrl.errors import ModelError
 from ogsrl.preparation.history import History
 from ogsrl.spec import Observation
@@ -110,7 +111,7 @@ class Layout:
         """States, codes as one column a level, doses, and whether a dose is none at all."""
         parts = [states] if not self._codes else [states[:, self._plain]]
         for place, levels in self._codes:
-            code = states[:, place].round().long().clip(0, levels - 1)
+            code = states[:, place].round().long()
             parts.append(functional.one_hot(code, levels).to(states.dtype))
         parts.append(doses)
         if self._inflated:
@@ -140,6 +141,9 @@ class Layout:
                 f"{', '.join(broken[:8])}{' ...' if len(broken) > 8 else ''}: values that are no "
                 "number in a question to the dynamics; prepare the rows first"
             )
+        if self._codes:
+            places, levels = zip(*self._codes, strict=True)
+            check_codes(states[:, places], [names[place] for place in places], levels)
 
 
 def check_fitted_on(config: Mapping[str, Any], history: History) -> None:

@@ -6,6 +6,7 @@ patients or events.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,44 @@ def share(hits: torch.Tensor, patient: torch.Tensor) -> dict[str, float]:
     return {"estimate": mean, "se": float((a - mean * n).square().sum().sqrt()) / max(total, 1)}
 
 
+def of_many(patient: torch.Tensor) -> bool:
+    """Whether these rows are of so many patients that they may be shown."""
+    return len(torch.unique(patient)) >= FEWEST
+
+
+def tellable(hits: torch.Tensor, patient: torch.Tensor) -> bool:
+    """Whether a share of rows may be shown: hits and misses are each of nobody or of many.
+
+    >>> tellable(torch.arange(40) < 15, torch.arange(40))
+    True
+    >>> tellable(torch.arange(40) < 15, torch.arange(40) // 15)  # all fifteen of one patient
+    False
+    """
+    sides = patient[hits], patient[~hits]
+    return of_many(patient) and all(len(side) == 0 or of_many(side) for side in sides)
+
+
+def pooled(
+    cells: Iterable[torch.Tensor], shown: Callable[[torch.Tensor], bool]
+) -> list[torch.Tensor]:
+    """Neighbouring cells (of row numbers) put together until each may be shown; none if none may.
+
+    Nothing is left out, so that no cell is known as what is missing from the whole.
+    """
+    found: list[torch.Tensor] = []
+    held = torch.zeros(0, dtype=torch.long)
+    for rows in cells:
+        held = torch.cat([held, rows])
+        if shown(held):
+            found.append(held)
+            held = held[:0]
+    while len(held) and found:
+        held = torch.cat([found.pop(), held])
+        if shown(held):
+            return [*found, held]
+    return found
+
+
 def auroc(chance: torch.Tensor, truth: torch.Tensor) -> dict[str, float] | None:
     """Area under the curve; the error of Hanley and McNeil (1982)."""
     yes, no = int(truth.sum()), int((~truth).sum())
@@ -72,19 +111,22 @@ def auroc(chance: torch.Tensor, truth: torch.Tensor) -> dict[str, float] | None:
 def chance_report(
     chance: torch.Tensor, truth: torch.Tensor, patient: torch.Tensor
 ) -> dict[str, Any]:
-    """AUROC, Brier score, calibration slope and offset, and a reliability curve of ten bins."""
+    """AUROC, Brier score, calibration slope and offset, and a reliability curve of ten bins.
+
+    Told only where rows with the event are of nobody or of ten patients, and those without too.
+    """
     truth = truth.bool()
     events = int(truth.sum())
-    enough = min(events, len(truth) - events) >= FEWEST_EVENTS
-    told = min(events or FEWEST, len(truth) - events or FEWEST) >= FEWEST  # none, or enough
+    told = tellable(truth, patient)
+    enough = told and min(events, len(truth) - events) >= FEWEST_EVENTS
     varied = len(truth) > 0 and float(chance.max() - chance.min()) > CONSTANT
     squares = (chance.double() - truth.double()).square()
     found: dict[str, Any] = {
-        "events": events if events == 0 or events >= FEWEST else None,
-        "auroc": auroc(chance, truth),
-        "brier": share(squares, patient) if len(truth) and told else None,
-        "predicted": float(chance.double().mean()) if len(truth) else None,
-        "observed": share(truth, patient) if len(truth) and told else None,
+        "events": events if told else None,
+        "auroc": auroc(chance, truth) if told else None,
+        "brier": share(squares, patient) if told else None,
+        "predicted": float(chance.double().mean()) if of_many(patient) else None,
+        "observed": share(truth, patient) if told else None,
         "slope": None,
         "offset": None,
         "curve": [],
@@ -115,14 +157,9 @@ def _line_errors(
 def _curve(
     chance: torch.Tensor, truth: torch.Tensor, patient: torch.Tensor
 ) -> list[dict[str, float]]:
-    """Predicted and observed share in ten bins of equally many rows; small cells are left out."""
-    order = torch.argsort(chance, stable=True)
-    bins = []
-    for rows in order.tensor_split(10):
-        people = len(torch.unique(patient[rows]))
-        events = int(truth[rows].sum())
-        if people < FEWEST or 0 < events < FEWEST or 0 < len(rows) - events < FEWEST:
-            continue
-        told = share(truth[rows], patient[rows])
-        bins.append({"predicted": float(chance[rows].double().mean()), **told})
-    return bins
+    """Predicted and observed share in ten bins of equally many rows, small ones put together."""
+    bins = torch.argsort(chance, stable=True).tensor_split(10)
+    return [
+        {"predicted": float(chance[rows].double().mean()), **share(truth[rows], patient[rows])}
+        for rows in pooled(bins, lambda rows: tellable(truth[rows], patient[rows]))
+    ]

@@ -24,7 +24,7 @@ from ogsrl.dynamics.errors_ahead import (
     worst_gain,
 )
 from ogsrl.dynamics.interventions import is_simulated, questions
-from ogsrl.dynamics.measures import FEWEST, chance_report, share
+from ogsrl.dynamics.measures import FEWEST, chance_report, of_many, pooled, share, tellable
 from ogsrl.dynamics.other_doses import answers, other_doses_report
 from ogsrl.dynamics.outcomes import ENDS, Outcomes, outcomes
 from ogsrl.dynamics.peers import LinearDynamics, NeighbourDynamics
@@ -122,17 +122,24 @@ class Measured:
         self.scores, self.known = normal_scores(dynamics, self.heads, truth)
 
     def intervals(self, name: str) -> dict[str, Any]:
-        """Share of charted values within central intervals, and where in them values fall."""
+        """Share of charted values within central intervals, and where in them values fall.
+
+        Places are tenths of the predicted distribution, put together until ten patients are in
+        each: the share of values up to `below`, from the place before.
+        """
         i = self.dynamics.layout.numeric.index(name)
         own = self.known[:, i]
         patient = self.truth.patient[own]
-        if len(torch.unique(patient)) < FEWEST:
+        if not of_many(patient):
             return {"within": {}, "score_sd": None, "places": []}
         place = torch.special.ndtr(self.scores[own, i])
-        within = {str(level): share((place - 0.5).abs() <= level / 2, patient) for level in LEVELS}
-        counts = torch.histc(place, 10, 0.0, 1.0) / len(place)
-        spread = float(self.scores[own, i].double().std())
-        return {"within": within, "score_sd": spread, "places": counts.tolist()}
+        inside = {str(level): (place - 0.5).abs() <= level / 2 for level in LEVELS}
+        told = all(tellable(hits, patient) for hits in inside.values())
+        return {
+            "within": {level: share(hits, patient) for level, hits in inside.items() if told},
+            "score_sd": float(self.scores[own, i].double().std()),
+            "places": _places(place, patient),
+        }
 
     def ends(self) -> dict[str, Any]:
         """How good the chance of each end is; None where none was seen in training."""
@@ -166,29 +173,49 @@ class Measured:
             own = self.truth.codes_charted[:, i]
             chance = self.heads.codes[name].mean(0)[own]
             code, patient = self.truth.codes[own, i], self.truth.patient[own]
-            if len(torch.unique(patient)) < FEWEST:
+            likeliest = chance.argmax(1) == code
+            if not of_many(patient):
                 found[name] = None
             elif name in layout.binary:
                 found[name] = chance_report(chance[:, 1], code > 0, patient)
+            elif tellable(likeliest, patient):
+                found[name] = {"likeliest": share(likeliest, patient)}
             else:
-                found[name] = {"likeliest": share(chance.argmax(1) == code, patient)}
+                found[name] = None
         return found
 
     def disagreement(self) -> dict[str, Any]:
-        """Errors by tenth of disagreement, in deviations that the linear part leaves."""
+        """Errors by tenth of disagreement, in deviations that the linear part leaves.
+
+        Tenths are put together until ten patients are in each.
+        """
         wrong = (self.truth.numeric - self.heads.mean.mean(0)) / self.dynamics.fitted.left
         known = self.known.double()
         rows = known.sum(1) > 0
         error = (wrong.square() * known).sum(1)[rows] / known.sum(1)[rows]
-        apart = self.predicted.disagreement[rows]
-        if len(apart) < FEWEST or float(apart.std()) == 0:
+        apart, patient = self.predicted.disagreement[rows], self.truth.patient[rows]
+        if not of_many(patient) or float(apart.std()) == 0:
             return {"rank_correlation": None, "deciles": []}
         together = float(spearmanr(apart.numpy(), error.numpy()).statistic)
+        tenths = torch.argsort(apart, stable=True).tensor_split(10)
         deciles = [
             {"disagreement": float(apart[own].mean()), "error": float(error[own].mean().sqrt())}
-            for own in torch.argsort(apart, stable=True).tensor_split(10)
+            for own in pooled(tenths, lambda own: of_many(patient[own]))
         ]
         return {"rank_correlation": together, "deciles": deciles}
+
+
+def _places(place: torch.Tensor, patient: torch.Tensor) -> list[dict[str, float]]:
+    """Share of values by tenth of the distribution, which is where they would fall if it held."""
+    tenth = (place * 10).long().clip(0, 9)
+    cells = pooled(
+        ((tenth == i).nonzero().squeeze(1) for i in range(10)), lambda rows: of_many(patient[rows])
+    )
+    ends = [(int(tenth[rows].max()) + 1) / 10 for rows in cells]
+    return [
+        {"below": end, "share": len(rows) / len(place)}
+        for rows, end in zip(cells, [*ends[:-1], 1.0], strict=True)
+    ]
 
 
 def _other_doses(

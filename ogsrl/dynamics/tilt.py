@@ -9,10 +9,13 @@ import torch
 
 _STEEPEST = 30.0
 _PASSES = 20
+_NARROWEST = 1e-9  # range of scores; within it all are the same
 
 
 def tilted(weights: torch.Tensor, score: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
     r"""Shares in proportion to w_i exp(t s_i), with t such that their mean score is `mean`.
+
+    t is sought in units of the range of those scores that have weight.
 
     Args:
         weights: (rows, n) not negative, some of each row positive.
@@ -24,9 +27,14 @@ def tilted(weights: torch.Tensor, score: torch.Tensor, mean: torch.Tensor) -> to
     >>> (shares * score).sum(1).round(decimals=4).tolist()
     [0.5, 0.2]
     """
-    score, weights = score.double(), weights.double()
+    weights = weights.double()
+    score = score.double().expand_as(weights)
+    low = score.where(weights > 0, torch.inf).amin(1, keepdim=True)
+    high = score.where(weights > 0, -torch.inf).amax(1, keepdim=True)
+    span = (high - low).clip(min=_NARROWEST)
+    score, mean = ((score - low) / span).clip(0, 1), (mean.double() - low[:, 0]) / span[:, 0]
     usual = (weights * score).sum(1) / weights.sum(1)
-    mean = mean.double().where(~mean.isnan(), usual)
+    mean = mean.where(~mean.isnan(), usual)
     log_weight = weights.log()
     steep = torch.zeros(len(weights), 1, dtype=torch.float64)
     for _ in range(_PASSES):

@@ -1,7 +1,7 @@
 """Counts of a table of transitions, none of them of fewer than ten patients.
 
 Called by `counts`. What it returns is all that a count model is made of, in memory and on disk; it
-must never hold a number of fewer patients, nor two that differ by fewer.
+must never hold a count of fewer patients, nor two that differ by fewer, nor a mean that tells one.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _STATE_PSEUDO_COUNT = 1.0  # of the state's own mean towards the cohort's: nothi
 _RISK_STEP = 0.01  # to which a mean risk is rounded
 _UNTOLD = -1.0
 _FEWEST_OUTCOMES = 4  # over which a mean risk is told
+_VAGUE = 3.0  # transitions that a mean risk must leave open
 _BLOCK = 2048
 
 
@@ -32,13 +33,16 @@ class Told:
 
     A transition that is not told exactly is rare. Of rare ones two sums are told, by pair and by
     what followed the state, over the same transitions; what is rare even of its state, by outcome.
-    A pair's rare outcomes are taken to be the state's, tilted to the pair's own mean risk.
+    A pair's rare outcomes are taken to be the state's, tilted to the pair's own mean risk, where
+    that is told. Times `rare_pair`, a mean risk is nearly the number of deaths where those who live
+    risk little: so it is told only where deaths are of nobody or of many, and survivors too; in the
+    same way where the outcomes possible have two kinds of risk (see `telling`).
 
     Attributes:
         exact: (states, cells, outcomes) transitions told exactly.
         rare_pair: (states, cells) rare transitions of each pair.
         rare_risk: (states, cells) mean `risk` of where those went, rounded to a hundredth; -1 where
-            they can only have gone to so few outcomes that it would tell how many went to each.
+            it would tell how many of few went somewhere, or too few outcomes were possible.
         rare_state: (states, outcomes) rare transitions of each state, by outcome.
         rare_other: (states,) rare transitions of each state to outcomes not in `rare_state`.
         elsewhere: (outcomes,) transitions not told by `exact` or `rare_state`, by outcome.
@@ -102,11 +106,12 @@ class Told:
     @cached_property
     def counts(self) -> torch.Tensor:
         """(states, cells, outcomes): exact ones, and a pair's rare ones as the state's, tilted."""
-        counts, weight = self.exact.clone(), self._rare + 1e-9 * self.everywhere
+        counts = self.exact.clone()
         for some in torch.split(self.rare_pair.nonzero(), _BLOCK):
             state, cell = some.unbind(1)
             exact, mean = self.exact[state, cell], self.rare_risk[state, cell]
-            usual = weight[state] * (exact == 0)
+            usual = self._rare[state] * (exact == 0)
+            usual = usual.where(usual.sum(1, keepdim=True) > 0, self.everywhere)
             shares = tilted(usual, self.risk, mean.where(mean >= 0, torch.nan))
             counts[state, cell] = exact + self.rare_pair[state, cell, None] * shares.float()
         return counts
@@ -114,6 +119,28 @@ class Told:
     def rare_outcomes(self) -> torch.Tensor:
         """(states, cells) to how many outcomes a pair's rare transitions can have gone."""
         return ((self._rare > 0)[:, None] & (self.exact == 0)).sum(2) * (self.rare_pair > 0)
+
+    def telling(self) -> torch.Tensor:
+        """(states, cells) risk from which a mean risk nearly tells how many went; 2 if none such.
+
+        That is above the widest gap between the risks of a pair's rare outcomes, where those of
+        either side are so alike that their number is known to less than `_VAGUE`.
+        """
+        risk, order = self.risk.sort(stable=True)
+        found = torch.full_like(self.rare_pair, 2.0, dtype=risk.dtype)
+        for some in torch.split(self.rare_pair.nonzero(), _BLOCK):
+            state, cell = some.unbind(1)
+            possible = ((self._rare[state] > 0) & (self.exact[state, cell] == 0))[:, order]
+            least = risk.where(possible, torch.inf).amin(1)
+            most = risk.where(possible, -torch.inf).amax(1)
+            below = risk.where(possible, -torch.inf).cummax(1).values[:, :-1]
+            gaps = (risk[1:] - below).where(possible[:, 1:] & below.isfinite(), -1.0)
+            gap, place = gaps.max(1)
+            above = risk[1:][place]
+            spread = torch.maximum(most - above, above - gap - least) + _RISK_STEP
+            told = self.rare_pair[state, cell] * spread < _VAGUE * gap
+            found[state, cell] = above.where(told, 2.0)
+        return found
 
     @cached_property
     def _rare(self) -> torch.Tensor:
@@ -156,12 +183,8 @@ def tell(keys: torch.Tensor, patient: torch.Tensor, states: int, cells: int) -> 
         rare_other=by_column[:, outcomes].clone(),
         elsewhere=torch.bincount(outcome[left], minlength=outcomes).float(),
     )
-    own = inside & (row < cells)
-    place, risk = state[own] * cells + row[own], told.risk[outcome[own]]
-    total = torch.bincount(place, weights=risk, minlength=states * cells).reshape(states, cells)
-    mean = torch.round(total / told.rare_pair.clip(min=1) / _RISK_STEP) * _RISK_STEP
-    mean[told.rare_outcomes() < _FEWEST_OUTCOMES] = _UNTOLD
-    return replace(told, rare_risk=mean.float())
+    rare = torch.stack([state, row, outcome, patient], dim=1)[inside]
+    return replace(told, rare_risk=_mean_risk(told, rare))
 
 
 def _exact(
@@ -203,6 +226,41 @@ def _margins(
             inside[own[few_row | few_column]] = False
         else:
             return row, column, inside
+
+
+def _mean_risk(told: Told, rare: torch.Tensor) -> torch.Tensor:
+    """(states, cells) mean risk of rare transitions (state, row, outcome, patient), where told.
+
+    Who survives in a state's untold pairs must be many as well, or another is untold: deaths told
+    of the state are all in those. (Where these are of few, nothing tells the state's deaths.)
+    """
+    states, cells = told.rare_pair.shape
+    own = rare[:, 1] < cells
+    state, cell, outcome, patient = rare[own].unbind(1)
+    place, risk = state * cells + cell, told.risk
+    total = torch.bincount(place, weights=risk[outcome], minlength=states * cells)
+    mean = torch.round(total.reshape(states, cells) / told.rare_pair.clip(min=1) / _RISK_STEP)
+    high = risk[outcome] >= told.telling()[state, cell]
+    few = _split_of_few(place, outcome == states, patient, states * cells)
+    few = (few | _split_of_few(place, high, patient, states * cells)).reshape(states, cells)
+    shown = (told.rare_pair > 0) & ~few & (told.rare_outcomes() >= _FEWEST_OUTCOMES)
+    shown = torch.cat([shown, torch.zeros(states, 1, dtype=torch.bool)], dim=1)
+    size = torch.cat([told.rare_pair, torch.zeros(states, 1)], dim=1)
+    while True:
+        state, _, outcome, patient = rare[~shown[rare[:, 0], rare[:, 1]]].unbind(1)
+        survived = _people(state[outcome != states], patient[outcome != states], states)
+        more = (survived > 0) & (survived < FEWEST) & shown.any(1)
+        if not bool(more.any()):
+            return (mean * _RISK_STEP).float().where(shown[:, :cells], _UNTOLD)
+        shown[more, size.where(shown, torch.inf).argmin(1)[more]] = False
+
+
+def _split_of_few(
+    group: torch.Tensor, first: torch.Tensor, patient: torch.Tensor, groups: int
+) -> torch.Tensor:
+    """(groups,) whether those who are `first`, or those who are not, are some but few patients."""
+    sides = [_people(group[side], patient[side], groups) for side in (first, ~first)]
+    return torch.stack([(people > 0) & (people < FEWEST) for people in sides]).any(0)
 
 
 def _people(group: torch.Tensor, patient: torch.Tensor, groups: int) -> torch.Tensor:

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from ogsrl.errors import SupportError
 from ogsrl.preparation.history import History
+from ogsrl.preparation.transforms import DoseTransform
 
 if TYPE_CHECKING:
     from ogsrl.preparation.fitting import Preparation
@@ -78,6 +80,20 @@ class Layout:
         """Where the columns lie in a state."""
         where = {name: i for i, name in enumerate(self.state_names)}
         return [where[name] for name in self.columns]
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """How many levels the cohort file gives each state column; 0 where it names none."""
+        return tuple(len(made["levels"]) for made in self.scaling[: self.width])
+
+    @property
+    def dose_grids(self) -> tuple[tuple[float, ...], ...]:
+        """The scaled levels of each dose by the cohort file; none of a continuous one."""
+        grids = []
+        for name, made in zip(self.doses, self.scaling[self.width :], strict=True):
+            dose = DoseTransform(name, made["transform"], made["low"], made["high"])
+            grids.append(tuple(dose.forward(np.arange(float(len(made["levels"])))).tolist()))
+        return tuple(grids)
 
     def read(self, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
         """(rows, columns + doses): what the guardian looks at, in the order of `names`."""

@@ -42,7 +42,10 @@ class GuardianParams(BaseModel):
         "are trained, not by a guardian.",
     )
     min_stays: int = Field(
-        10, ge=1, description="counts: stays in which a pair must be seen to be supported."
+        10,
+        ge=10,
+        description="counts: stays in which a pair must be seen to be supported; they must also be "
+        "of ten patients.",
     )
     bandwidth: float = Field(
         0.535, gt=0, description="kde: the kernel's deviation, columns scaled to [-1, 1]."

@@ -1,7 +1,7 @@
-"""A guardian by counting: a pair is supported if it was seen in enough stays.
+"""A guardian by counting: a pair is supported if it was seen in enough stays of enough patients.
 
 For cohorts with one categorical state and ordinal doses. Called as every guardian is. It holds
-counts alone, and none of fewer stays than support needs.
+counts alone, and none of fewer stays, or of fewer patients, than support needs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import numpy.typing as npt
 import torch
 
 from ogsrl.errors import SupportError
+from ogsrl.guardian.cells import distinct_patients
 from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.conformal import Threshold, shares_above
 from ogsrl.guardian.protocol import Cases, Guardian, LogDensity, Shards
-from ogsrl.guardian.survey import check_varied, identical
+from ogsrl.guardian.survey import check_varied, identical, too_few
 from ogsrl.preparation.coverage import MIN_PATIENTS
 
 #: Pairs that a table may hold; more are no longer counted but compared.
@@ -32,12 +33,12 @@ MOST_PAIRS = 1_000_000
 class Counts(Guardian):
     """Score = -log(1 + n(s, a)), n the stays in which the pair was seen; 0 where below the least.
 
-    Supported: n(s, a) >= min_stays. Calibration measures what this refuses; it sets nothing, and
-    nothing is promised.
+    Supported: n(s, a) >= min_stays, and these stays are of at least ten patients. Calibration
+    measures what this refuses; it sets nothing, and nothing is promised.
 
     Attributes:
-        counts: (levels, combinations of doses) stays.
-        grids: The scaled levels of each dose.
+        counts: (levels, combinations of doses) stays, by the levels of the cohort file; 0 of a pair
+            that is not supported.
         min_stays: Stays that support needs.
     """
 
@@ -46,7 +47,6 @@ class Counts(Guardian):
     promises: ClassVar[bool] = False
 
     counts: torch.Tensor
-    grids: tuple[tuple[float, ...], ...]
     min_stays: int
 
     @classmethod
@@ -58,7 +58,7 @@ class Counts(Guardian):
         generator: torch.Generator,
         log_density: LogDensity | None = None,
     ) -> Self:
-        """Count stays a pair; the doses' levels are those of training rows."""
+        """Count stays and patients a pair, a shard of whole patients at a time."""
         if layout.kinds != ("categorical",):
             raise SupportError(
                 f"guardian.kind counts: {len(layout.columns)} columns "
@@ -70,31 +70,38 @@ class Counts(Guardian):
                 f"guardian.kind counts: doses of kind {', '.join(sorted(set(layout.dose_kinds)))}; "
                 "it needs ordinal doses, take another kind"
             )
-        rows = [layout.read(shard.states, shard.doses) for shard in batches]
-        if not sum(map(len, rows)):
+        if not sum(map(len, batches)):
             raise SupportError("train: no decision; a guardian needs training rows")
-        check_varied(identical(batches, layout))
-        grids = tuple(
-            tuple(torch.unique(torch.cat([part[:, i] for part in rows])).tolist())
-            for i in range(1, len(layout.names))
-        )
-        combinations = math.prod(map(len, grids))
-        levels = int(max(float(part[:, 0].max()) for part in rows if len(part))) + 1
+        (levels,), combinations = layout.levels, math.prod(map(len, layout.dose_grids))
         if levels * combinations > MOST_PAIRS:
             raise SupportError(
                 f"guardian.kind counts: {levels} levels x {combinations} combinations of doses; "
                 "it needs ordinal doses, take another kind"
             )
-        empty = cls(layout, None, None, torch.zeros(levels, combinations), grids, params.min_stays)
-        counts = torch.zeros(levels * combinations, dtype=torch.float64)
-        for shard, z in zip(batches, rows, strict=True):
+        empty = cls(layout, None, None, torch.zeros(levels, combinations), params.min_stays)
+        size = levels * combinations
+        stays, patients = torch.zeros(2, size, dtype=torch.int64)
+        for shard in batches:
             if shard.stay is None:
                 raise SupportError("train: rows without their stay; `counts` counts stays")
-            pair = empty._pair(z)
-            seen = torch.unique(torch.stack([shard.stay, pair]), dim=1)[1]
-            counts += torch.bincount(seen, minlength=len(counts)).double()
-        counts[counts < params.min_stays] = 0  # no small cell leaves the training data
-        return replace(empty, counts=counts.float().reshape(levels, combinations))
+            if not len(shard):
+                continue
+            pair = empty._pair(layout.read(shard.states, shard.doses))
+            unknown = int((pair < 0).sum())
+            if unknown:
+                raise SupportError(
+                    f"train: {unknown} decisions whose {layout.columns[0]} or dose is no level of "
+                    "the cohort file; prepare them again"
+                )
+            stays += distinct_patients(pair, shard.stay, size)
+            patients += distinct_patients(pair, shard.patient, size)
+        short = too_few(batches, MIN_PATIENTS)
+        if short is not None:
+            return replace(empty, shortage=short)
+        check_varied(identical(batches, layout))
+        # no small cell leaves the training data, and no one person is support
+        stays[(stays < params.min_stays) | (patients < MIN_PATIENTS)] = 0
+        return replace(empty, counts=stays.float().reshape(levels, combinations))
 
     def ranks(self, cases: Cases) -> dict[str, torch.Tensor]:
         """-log(1 + stays); 0, the largest, where a pair was not seen often enough."""
@@ -102,13 +109,20 @@ class Counts(Guardian):
         return {"count": -torch.log1p(seen)}
 
     def beyond(self, z: torch.Tensor) -> torch.Tensor:
-        """1 for a level or a dose that no training row had, 0 for all others."""
-        return (self._pair(z.nan_to_num(-1, -1, -1)) < 0).to(z.dtype)
+        """1 for a level or a dose of which no pair is supported, 0 for all others."""
+        pair = self._pair(z)
+        some = self.supported_doses().reshape(len(self.counts), *map(len, self.layout.dose_grids))
+        seen = torch.ones_like(some)
+        for axis in range(some.ndim):
+            others = [i for i in range(some.ndim) if i != axis]
+            seen &= some.sum(dim=others, keepdim=True) > 0
+        return ((pair < 0) | ~seen.flatten()[pair.clip(min=0)]).to(z.dtype)
 
     def seen_values(self) -> dict[int, torch.Tensor]:
-        """Levels of the state, and of each dose."""
+        """Levels of the state, and of each dose, by the cohort file."""
+        grids = enumerate(self.layout.dose_grids, start=1)
         levels = torch.arange(len(self.counts), dtype=torch.float32)
-        return {0: levels, **{i + 1: torch.tensor(grid) for i, grid in enumerate(self.grids)}}
+        return {0: levels, **{i: torch.tensor(grid) for i, grid in grids}}
 
     def calibrate(
         self, states: torch.Tensor, doses: torch.Tensor, patient: torch.Tensor, alpha: float
@@ -125,19 +139,19 @@ class Counts(Guardian):
         return replace(self, threshold=made)
 
     def supported_doses(self) -> torch.Tensor:
-        """(levels, combinations) whether each pair was seen in enough stays."""
+        """(levels, combinations) whether each pair was seen in enough stays and patients."""
         return self.counts >= self.min_stays
 
     def dose_grid(self) -> torch.Tensor:
         """(combinations, doses) scaled doses, in the order of the columns of `counts`."""
-        return torch.tensor(list(itertools.product(*self.grids)))
+        return torch.tensor(list(itertools.product(*self.layout.dose_grids)))
 
     def _pair(self, z: torch.Tensor) -> torch.Tensor:
-        """Number of each row's pair; -1 where its level or a dose was never seen."""
+        """Number of each row's pair; -1 where its level or a dose is not in the cohort file."""
         level = z[:, 0]
         known = (level >= 0) & (level < len(self.counts)) & (level == level.round())
         pair = level.long()
-        for column, grid in zip(z[:, 1:].T, self.grids, strict=True):
+        for column, grid in zip(z[:, 1:].T, self.layout.dose_grids, strict=True):
             values = torch.tensor(grid, dtype=z.dtype)
             place = torch.searchsorted(values, column.contiguous() - 1e-4).clip(max=len(grid) - 1)
             known &= (values[place] - column).abs() <= 1e-4
@@ -145,9 +159,8 @@ class Counts(Guardian):
         return torch.where(known, pair, torch.full_like(pair, -1))
 
     def parts(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        """What `save` writes: counts of at least `min_stays` stays."""
-        config = {"grids": [list(grid) for grid in self.grids], "min_stays": self.min_stays}
-        return config, {"counts": np.asarray(self.counts)}
+        """What `save` writes: counts of at least `min_stays` stays and ten patients."""
+        return {"min_stays": self.min_stays}, {"counts": np.asarray(self.counts)}
 
     @classmethod
     def from_parts(
@@ -158,6 +171,6 @@ class Counts(Guardian):
         log_density: LogDensity | None,
     ) -> Self:
         """As `parts` gave it."""
-        grids = tuple(tuple(map(float, grid)) for grid in config["grids"])
-        counts = torch.from_numpy(arrays["counts"].copy())
-        return cls(layout, None, None, counts, grids, int(config["min_stays"]))
+        (levels,), combinations = layout.levels, math.prod(map(len, layout.dose_grids))
+        counts = torch.from_numpy(arrays["counts"].copy()).reshape(levels, combinations)
+        return cls(layout, None, None, counts, int(config["min_stays"]))

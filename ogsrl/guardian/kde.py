@@ -20,7 +20,9 @@ from ogsrl.errors import SupportError
 from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.protocol import Cases, Guardian, LogDensity, Shards
-from ogsrl.guardian.survey import check_varied, identical
+from ogsrl.guardian.shortage import Shortage
+from ogsrl.guardian.survey import check_varied, identical, too_few
+from ogsrl.preparation.coverage import MIN_PATIENTS
 
 #: Queries and training rows multiplied at once: 4 MiB of kernels, which the cores' caches hold.
 QUERIES, TRAINING = 256, 4096
@@ -61,6 +63,10 @@ class KernelDensity(Guardian):
     ) -> Self:
         """Keep the training rows; nothing is random and log b(a|s) is not used."""
         rows = training_rows(batches, layout)
+        short = too_few(batches, MIN_PATIENTS)
+        if short is not None:
+            return cls.refusing(layout, short, params)
+        check_varied(identical(batches, layout))
         return cls(
             layout=layout,
             threshold=None,
@@ -70,6 +76,12 @@ class KernelDensity(Guardian):
             high=rows.amax(dim=0),
             bandwidth=params.bandwidth,
         )
+
+    @classmethod
+    def refusing(cls, layout: Layout, shortage: Shortage, params: GuardianParams) -> Self:
+        """One that refuses everything, for want of patients; nothing of any patient is in it."""
+        rows, none = torch.zeros(0, len(layout.names)), torch.zeros(len(layout.names))
+        return cls(layout, None, shortage, rows, none, none.clone(), params.bandwidth)
 
     def ranks(self, cases: Cases) -> dict[str, torch.Tensor]:
         """-log density of each pair, larger is further out."""
@@ -171,5 +183,4 @@ def training_rows(batches: Shards, layout: Layout) -> torch.Tensor:
         raise SupportError(
             f"{', '.join(named)}: training rows that are not numbers; prepare the cohort again"
         )
-    check_varied(identical(batches, layout))
     return rows

@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ogsrl.errors import SupportError
 from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.kde import training_rows
 from ogsrl.guardian.protocol import Cases, Guardian, LogDensity, Shards
+from ogsrl.guardian.shortage import Shortage
+from ogsrl.guardian.survey import check_varied, identical, too_few
+from ogsrl.preparation.coverage import MIN_PATIENTS
 
 QUERIES, TRAINING = 256, 4096
 
@@ -54,10 +56,10 @@ class Neighbours(Guardian):
     ) -> Self:
         """Keep the training rows; nothing is random and log b(a|s) is not used."""
         rows = training_rows(batches, layout)
-        if len(rows) < params.neighbours:
-            raise SupportError(
-                f"train: {len(rows)} rows, but guardian.neighbours is {params.neighbours}; lower it"
-            )
+        short = too_few(batches, max(MIN_PATIENTS, params.neighbours))
+        if short is not None:
+            return cls.refusing(layout, short, params)
+        check_varied(identical(batches, layout))
         spread = rows.double().std(dim=0, correction=0).to(rows.dtype)
         constant = rows.amin(dim=0) == rows.amax(dim=0)
         scale = torch.where(constant, torch.ones_like(spread), spread)
@@ -69,6 +71,12 @@ class Neighbours(Guardian):
             scale=scale,
             neighbours=params.neighbours,
         )
+
+    @classmethod
+    def refusing(cls, layout: Layout, shortage: Shortage, params: GuardianParams) -> Self:
+        """One that refuses everything, for want of patients; nothing of any patient is in it."""
+        rows, scale = torch.zeros(0, len(layout.names)), torch.ones(len(layout.names))
+        return cls(layout, None, shortage, rows, scale, params.neighbours)
 
     def ranks(self, cases: Cases) -> dict[str, torch.Tensor]:
         """Distance to the k-th nearest training row."""

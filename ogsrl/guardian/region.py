@@ -1,18 +1,21 @@
 """What the region looks like: which doses are supported for patients of typical severity.
 
-Called by the report. A typical patient is made of medians over many patients: nobody's own row.
+Called by the report. A typical patient is made of means over many patients, told to two digits, and
+of levels that at least ten of them have: nobody's own value, and nobody's row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from ogsrl.guardian.cells import distinct_patients
 from ogsrl.guardian.departures import Seen, administrable
 from ogsrl.guardian.protocol import Guardian, Rows
+from ogsrl.guardian.survey import row_weights
 from ogsrl.preparation.coverage import MIN_PATIENTS
 from ogsrl.preparation.history import History
 
@@ -51,37 +54,59 @@ def region(guardian: Guardian, rows: Rows, history: History, train: Rows) -> dic
 def _typical(
     guardian: Guardian, band: Rows, history: History, axes: list[dict[str, Any]], name: str
 ) -> dict[str, Any]:
-    state = _middle(band, history)
+    state = _middle(band, history, guardian.layout.columns)
     usual = torch.quantile(band.doses.double(), 0.5, dim=0).float()
     grids = [torch.tensor(axis["scaled"], dtype=torch.float32) for axis in axes]
     mesh = torch.stack(torch.meshgrid(*grids, indexing="ij"), dim=-1).reshape(-1, len(grids))
     doses = usual.repeat(len(mesh), 1)
     doses[:, : len(grids)] = mesh
     inside = guardian.supported(state.repeat(len(mesh), 1), doses)
-    # the median state as a clinician reads it
-    made = history.preparation.states
-    shown = {
-        n: float(made[n].inverse(np.array([float(state[history.names.index(n)])]))[0])
-        for n in guardian.layout.columns
-        if n in made
-    }
     return {
         "name": name,
         "patients": len(torch.unique(band.patient)),
-        "state": shown,
+        "state": _shown(state, band, history, guardian.layout.columns),
         "supported": inside.reshape([len(grid) for grid in grids]).int().tolist(),
         "share_supported": float(inside.double().mean()),
     }
 
 
-def _middle(band: Rows, history: History) -> torch.Tensor:
-    """The median of every column; of levels, the most common."""
+def _middle(band: Rows, history: History, columns: Sequence[str]) -> torch.Tensor:
+    """The mean of guarded columns, each patient weighing 1; of levels, the most patients'.
+
+    What no guardian reads, and nobody is shown, is the median.
+    """
     state = band.states.median(dim=0).values.clone()
+    weight = row_weights(band.patient)[0]
+    mean = (weight @ band.states.double() / weight.sum()).float()
     for place, entry in enumerate(history.columns):
         made = history.preparation.states.get(entry.of)
         if made is not None and made.kind != "numeric":
-            state[place] = band.states[:, place].mode().values
+            state[place] = _common(band.states[:, place], band.patient)[0]
+        elif history.names[place] in columns:
+            state[place] = mean[place]
     return state
+
+
+def _common(column: torch.Tensor, patient: torch.Tensor) -> tuple[float, int]:
+    """The value that most patients have, and how many do."""
+    values, code = torch.unique(column, return_inverse=True)
+    patients = distinct_patients(code, patient, len(values))
+    return float(values[patients.argmax()]), int(patients.max())
+
+
+def _shown(
+    state: torch.Tensor, band: Rows, history: History, columns: Sequence[str]
+) -> dict[str, float]:
+    """The state as a clinician reads it, to two digits; no level of fewer than ten patients."""
+    shown = {}
+    for name in columns:
+        made, place = history.preparation.states[name], history.names.index(name)
+        value = float(made.inverse(np.array([float(state[place])]))[0])
+        if made.kind == "numeric":
+            shown[name] = float(f"{value:.2g}")
+        elif _common(band.states[:, place], band.patient)[1] >= MIN_PATIENTS:
+            shown[name] = value
+    return shown
 
 
 def _axis(history: History, name: str) -> dict[str, Any]:

@@ -116,19 +116,21 @@ def _named_sites(first: pd.DataFrame) -> pd.Series:
 
 
 def bands(name: str, label: str, number: Codes, unit: str) -> Grouping:
-    """Numbers in bands that double: 0, 1, 2 to 3, 4 to 7 and so on.
+    """Numbers in bands that double: 0, 1, 2 to 3, 4 to 7; the last is open, as its end is one's.
 
     >>> bands("step", "Step", np.array([0, 1, 3, 9]), "step").groups
-    ('step 0', 'step 1', 'steps 2 to 3', 'steps 4 to 7', 'steps 8 to 9')
+    ('step 0', 'step 1', 'steps 2 to 3', 'steps 4 to 7', 'steps 8 and more')
     """
     top = int(number.max(initial=0))
     edges = [0, 1]
     while edges[-1] <= top:
         edges.append(2 * edges[-1])
     groups = [
-        f"{unit} {a}" if min(b - 1, top) == a else f"{unit}s {a} to {min(b - 1, top)}"
+        f"{unit} {a}" if b == a + 1 else f"{unit}s {a} to {b - 1}"
         for a, b in itertools.pairwise(edges)
     ]
+    if top:
+        groups[-1] = f"{unit}s {edges[-2]} and more"
     code = np.searchsorted(edges, number, side="right") - 1
     return Grouping(name, label, tuple(groups), code.astype(np.int64))
 

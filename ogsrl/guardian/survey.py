@@ -7,6 +7,7 @@ what a model keeps of it (means, deviations, levels) is of at least ten patients
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from ogsrl.errors import SupportError
 from ogsrl.guardian.cells import CELL_PATIENTS, distinct_patients
 from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.protocol import Rows, Shards
+from ogsrl.guardian.shortage import Shortage
 
 SAMPLE_ROWS = 100_000
 #: Columns of levels are checked value by value; a column of more levels is refused.
@@ -33,8 +35,9 @@ class Survey:
         mean: Of each column read, each patient weighing 1.
         deviation: Likewise.
         seen: Values of each column that holds levels, those of at least ten patients; or the only
-            value of a column; empty for the others.
-        needed: Patients by which each column of levels would have a level of ten; 0 if each has.
+            value of a column, from which fewer than ten patients ever differ; empty for the others.
+        needed: Patients by which each column of levels would have a level of ten, and each other
+            column be known to vary or not; 0 if each has and is.
         identical: Whether no column and no dose differs between patients.
         sample: Rows of whole patients, `SAMPLE_ROWS` at most, with patients numbered anew.
     """
@@ -62,10 +65,9 @@ class Survey:
         shift: torch.Tensor | None = None
         first = torch.zeros(columns, dtype=torch.float64)
         second = torch.zeros(columns, dtype=torch.float64)
-        low = torch.full((columns,), torch.inf)
-        high = torch.full((columns,), -torch.inf)
         kinds = (*layout.kinds, *layout.dose_kinds)
         levels = {i: _Levels(layout.names[i]) for i, kind in enumerate(kinds) if kind in LEVELS}
+        usual = [_Usual() for _ in range(columns)]
         variety = _Variety(columns)
         sample = _Sample(sample_rows, generator)
         for shard in shards:
@@ -79,7 +81,8 @@ class Survey:
             centred = z.double() - shift
             first += weight @ centred
             second += weight @ centred.square()
-            low, high = low.minimum(z.amin(dim=0)), high.maximum(z.amax(dim=0))
+            for column, one in enumerate(usual):
+                one.add(z[:, column].float(), number, here)
             for i, found in levels.items():
                 found.add(z[:, i].float(), number)
             variety.add(z, number)
@@ -92,10 +95,14 @@ class Survey:
         seen = [levels[i].common() if i in levels else torch.zeros(0) for i in range(columns)]
         lacking = [len(found) for found in levels.values() if not len(found.common())]
         needed = CELL_PATIENTS * max(lacking, default=0)
-        for i in range(columns):
-            if low[i] == high[i]:
-                seen[i] = low[i : i + 1].clone()
-                variance[i] = 0
+        for i, one in enumerate(usual):
+            value = one.value
+            if value is None or (i in levels and not one.only):
+                continue  # it varies, or its levels say what of it was seen
+            seen[i] = torch.tensor([value])
+            variance[i] = 0
+            if one.patients < CELL_PATIENTS:
+                needed = max(needed, 2 * CELL_PATIENTS - 1)
         return cls(
             patients,
             rows,
@@ -149,6 +156,46 @@ class _Levels:
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+class _Usual:
+    """The value that all but a few patients have throughout, if there is one.
+
+    Once ten patients differ from every value there is none, and nothing more is kept; until then
+    there are ten values at most.
+    """
+
+    def __init__(self) -> None:
+        self._people = 0
+        self._held: Counter[float] = Counter()  # patients who have nothing but this value
+        self._differ = False
+
+    def add(self, column: torch.Tensor, number: torch.Tensor, here: int) -> None:
+        if self._differ:
+            return
+        low = column.new_full((here,), torch.inf).scatter_reduce(0, number, column, "amin")
+        high = column.new_full((here,), -torch.inf).scatter_reduce(0, number, column, "amax")
+        values, patients = torch.unique(low[low == high], return_counts=True)
+        self._people += here
+        self._held.update(dict(zip(values.tolist(), patients.tolist(), strict=True)))
+        self._differ = self._people - self.patients >= CELL_PATIENTS
+        if self._differ:
+            self._held.clear()
+
+    @property
+    def patients(self) -> int:
+        """How many have nothing but the usual value."""
+        return max(self._held.values(), default=0)
+
+    @property
+    def only(self) -> bool:
+        """Whether nobody ever has another value."""
+        return not self._differ and self.patients == self._people
+
+    @property
+    def value(self) -> float | None:
+        """The usual value; None where the column varies."""
+        return max(self._held, key=self._held.__getitem__) if self._held else None
 
 
 class _Variety:
@@ -247,6 +294,12 @@ def check_varied(identical: bool) -> None:
             "training rows: all patients are the same, no guardian column and no dose differs "
             "between them; check the source"
         )
+
+
+def too_few(shards: Shards, needed: int) -> Shortage | None:
+    """The training patients that are lacking; None where there are enough."""
+    people = sum(len(torch.unique(shard.patient)) for shard in shards)
+    return Shortage("training", needed) if people < needed else None
 
 
 def passes(shards: Shards) -> Iterator[Rows]:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as trials
 from hypothesis import strategies as st
 
 from ogsrl.behaviour.baselines import fit_marginal
@@ -44,7 +45,7 @@ def drawn(patients: int, each: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
     return rng.uniform(60, 200, patients * each), np.repeat(np.arange(patients), each)
 
 
-@settings(max_examples=60, deadline=None)
+@trials(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     size=st.integers(1, 300),
@@ -129,12 +130,14 @@ def decisions(clinical: np.ndarray, patient: np.ndarray, seed: int = 0) -> Decis
     return Decisions(states, doses, torch.full_like(doses, -1), step, torch.from_numpy(patient))
 
 
-def boosted(train: Decisions, of: DoseGrid) -> BoostedBehaviour:
+SMALL = BoostedParams(trees=3, scale_trees=2, depth=2, min_leaf=20)
+
+
+def boosted(train: Decisions, of: DoseGrid, settings: BoostedParams = SMALL) -> BoostedBehaviour:
     inputs = Inputs(("x", "y"), {}, 0, torch.zeros(2), torch.ones(2))
     marginal = fit_marginal((of,), train)
-    small = BoostedParams(trees=3, scale_trees=2, depth=2, min_leaf=20)
     generator = torch.Generator().manual_seed(0)
-    return fit_boosted(train, inputs, (of,), marginal.log_weights, small, generator)
+    return fit_boosted(train, inputs, (of,), marginal.log_weights, settings, generator)
 
 
 def mostly_zero(people: int, value: Callable[[int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -180,6 +183,70 @@ def test_how_many_of_one_to_nine_got_the_maximum_is_not_kept() -> None:
     assert 0 < marginals[0] < 0.05, "rare, and still possible"
     assert torch.equal(*odds)
     assert -5 < float(odds[0]) < -3
+
+
+def care(people: int) -> tuple[BoostedBehaviour, Decisions]:
+    """300 patients of 5 decisions at two levels; a third is given once to each of some patients."""
+    levels = ("ward", "step-down", "intensive")
+    scaling = DoseTransform("care", "identity", 0.0, 2.0)
+    rng = np.random.default_rng(0)
+    patient, x = np.repeat(np.arange(300), 5), rng.standard_normal(1500)
+    code = (rng.random(1500) < 1 / (1 + np.exp(-2 * x))).astype(float)
+    code[(np.arange(1500) % 5 == 0) & (patient < people)] = 2.0
+    doses = torch.from_numpy(code - 1).float()[:, None]
+    states = torch.from_numpy(np.stack([x, rng.standard_normal(1500)], 1)).float()
+    step = torch.zeros(1500, dtype=torch.long)
+    train = Decisions(states, doses, torch.full_like(doses, -1), step, torch.from_numpy(patient))
+    action = Action(unit="1", kind="ordinal", levels=levels)
+    return boosted(train, DoseGrid.of(action, scaling, doses[:, 0], train.patient, 16)), train
+
+
+def test_how_many_of_one_to_nine_got_a_level_is_not_kept() -> None:
+    shares, counts = [], []
+    for people in (1, 4, 9):
+        found, train = care(people)
+        arrays = found.arrays()
+        assert len(arrays["trees.0.level.base"]) == 1, "a classifier of the two common levels"
+        base = arrays["trees.0.level.base"]
+        assert np.array_equal(base, base.round(2)), "odds to full precision tell their counts"
+        shares.append(arrays["never.0"].tolist())
+        weights = found.log_weights(0, train.states, train.doses[:, :0]).exp()
+        assert torch.allclose(weights.sum(1), torch.ones(len(weights)), atol=1e-5)
+        assert float(weights[:, 2].std()) < 1e-7, "the same in every state"
+        assert 0 < float(weights[0, 2]) < 0.05, "rare, and still possible"
+        odds = (weights[:, 1] / weights[:, 0]).log().numpy()
+        assert np.corrcoef(odds, train.states[:, 0].numpy())[0, 1] > 0.7
+        counts.append(float(weights[0, 2]) * len(train))
+    assert shares[0] == shares[1] == shares[2]
+    assert counts == pytest.approx([counts[0]] * 3)
+
+
+def test_a_level_of_ten_patients_is_told_by_trees() -> None:
+    found, train = care(10)
+    assert found.never[0].tolist() == [0, 0, 0]
+    assert len(found.trees[0]["level"].base) == 3
+    weights = found.log_weights(0, train.states, train.doses[:, :0]).exp()
+    assert float(weights[:, 2].mean()) * len(train) == pytest.approx(10, rel=0.5)
+
+
+def test_no_leaf_and_no_threshold_is_one_patients() -> None:
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(60), 80)
+    x = rng.standard_normal(60).round(2)[patient]
+    x[patient == 0] = 4.37
+    clinical = rng.uniform(80, 120, len(patient))
+    clinical[patient == 0] = 237.0
+    train = decisions(clinical, patient)
+    train.states[:, 0] = torch.from_numpy(x)
+    settings = BoostedParams(columns=1.0, depth=3)
+    fitted = boosted(train, grid(clinical, patient), settings)
+    for name in ("location", "scale"):
+        trees = fitted.trees[0][name]
+        kept = trees.threshold[(trees.feature == 0) & trees.threshold.isfinite()]
+        ranks = [len(np.unique(patient[x > float(wall)])) for wall in kept]
+        assert all(10 <= rank <= 50 for rank in ranks)
+    far = torch.tensor([[6.0, 0.0]])
+    assert 80 < float(fitted.trees[0]["location"].predict(far).exp()) < 150
 
 
 def test_the_ends_of_the_residual_table_are_no_decision() -> None:

@@ -13,6 +13,7 @@ import torch
 from ogsrl.dynamics.config import TooFewPatients
 from ogsrl.dynamics.counts import CountDynamics, describe_counts, fit_counts, has_counts
 from ogsrl.dynamics.ensemble import Dynamics
+from ogsrl.dynamics.layout import Layout
 from ogsrl.dynamics.saved import save_too_few
 from ogsrl.errors import ModelError
 from ogsrl.figures.dynamics import FIGURES
@@ -190,6 +191,42 @@ def test_other_cohorts_and_few_patients_are_refused(train: StayTensors) -> None:
     dynamics = fit_counts(train, train)
     with pytest.raises(ModelError, match="no number"):
         dynamics.chances(torch.tensor([[float("nan")]]), torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("state", "one", "told"),
+    [
+        (7.0, -1.0, "state: 1 values that are no code from 0 to 2"),
+        (-1.0, -1.0, "state: 1 values that are no code from 0 to 2"),
+        (1.4, -1.0, "state: 1 values that are no code from 0 to 2"),
+        (1.0, 55.0, "one: 1 values that are no code from 0 to 1"),
+        (1.0, 0.2, "one: 1 values that are no code from 0 to 1"),
+    ],
+)
+def test_a_code_or_dose_that_does_not_exist_is_an_error_and_not_the_nearest_one(
+    train: StayTensors, state: float, one: float, told: str
+) -> None:
+    dynamics = fit_counts(train, train)
+    states, doses = torch.tensor([[0.0], [state]]), torch.tensor([[1.0, 0.0], [one, 0.0]])
+    with pytest.raises(ModelError, match=f"^{told}; .* prepare the rows first"):
+        dynamics.chances(states, doses)
+    with pytest.raises(ModelError, match=told):
+        dynamics.step(states, doses, torch.Generator().manual_seed(0))
+    dynamics.chances(states[:1], doses[:1])
+
+
+def test_the_ensembles_inputs_refuse_unknown_codes_of_now_and_before() -> None:
+    stays = prepare(walks(300, 1, True), table_cohort(), history_steps=1)
+    layout = Layout(stays.history)
+    states, doses = stays.states[stays.decision], stays.doses[stays.decision]
+    layout.check(states, doses)
+    for place, column in enumerate(stays.history.columns):
+        if column.of == "state":
+            for code in (-1.0, 0.5, 3.0):
+                changed = states.clone()
+                changed[:2, place] = code
+                with pytest.raises(ModelError, match=r"state.*: 2 values that are no code"):
+                    layout.check(changed, doses)
 
 
 def test_the_report_of_counts_tells_and_draws(train: StayTensors) -> None:

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from ogsrl.dynamics.calibration import platt
-from ogsrl.dynamics.measures import auroc, chance_report, gain, share
+from ogsrl.dynamics.measures import auroc, chance_report, gain, of_many, pooled, share, tellable
 
 
 def drawn(n: int, slope: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,3 +81,46 @@ def test_a_share_of_few_events_is_not_shown_beside_their_hidden_count() -> None:
     truth = torch.arange(600) < 4
     found = chance_report(torch.linspace(0.1, 0.01, 600), truth, torch.arange(600))
     assert (found["events"], found["observed"], found["brier"]) == (None, None, None)
+
+
+def test_many_events_of_one_patient_are_told_nowhere() -> None:
+    patient, chance = torch.arange(400) // 25, torch.linspace(0.6, 0.01, 400)
+    of_one = chance_report(chance, patient == 0, patient)
+    for name in ("events", "auroc", "brier", "observed", "slope", "offset"):
+        assert of_one[name] is None
+    assert of_one["curve"] == []
+    assert chance_report(chance, patient != 0, patient)["observed"] is None  # nor who has none
+    of_all = chance_report(chance, torch.arange(400) % 25 == 0, patient)
+    assert of_all["events"] == 16
+    assert of_all["observed"]["estimate"] == pytest.approx(1 / 25)
+
+
+def test_nothing_is_told_of_three_patients_without_an_event() -> None:
+    patient = torch.arange(45) // 15
+    found = chance_report(torch.linspace(0.01, 0.2, 45), torch.zeros(45), patient)
+    assert {found[name] for name in ("events", "brier", "predicted", "observed")} == {None}
+
+
+def test_bins_of_a_curve_hold_every_row_and_events_of_none_or_of_many() -> None:
+    chance, truth = drawn(400, 1.0)
+    patient = torch.arange(400) // 2
+    curve = chance_report(chance, truth, patient)["curve"]
+    assert 2 <= len(curve) < 10  # the lowest tenths have too few events
+    cells = pooled(
+        torch.argsort(chance, stable=True).tensor_split(10),
+        lambda rows: tellable(truth[rows], patient[rows]),
+    )
+    assert sum(len(rows) for rows in cells) == 400
+    assert [cell["estimate"] for cell in curve] == pytest.approx(
+        [float(truth[rows].double().mean()) for rows in cells]
+    )
+    for rows in cells:
+        for side in (truth[rows], ~truth[rows]):
+            people = len(torch.unique(patient[rows][side]))
+            assert people == 0 or people >= 10
+
+
+def test_what_is_left_over_joins_the_last_cell_or_all_is_untold() -> None:
+    cells = [rows.clone() for rows in torch.arange(40).split(12)]  # 12, 12, 12, 4
+    assert [len(rows) for rows in pooled(cells, of_many)] == [12, 12, 16]
+    assert pooled([torch.arange(4)], of_many) == []

@@ -100,6 +100,31 @@ def test_a_small_validation_part_is_told_without_small_cells() -> None:
         draw(report)
 
 
+def test_a_report_of_twelve_patients_has_no_cell_of_fewer_than_ten() -> None:
+    stays = prepare(line_table(150, 1), line_cohort())
+    table = line_table(12, 3)
+    few = prepare(table[table["step"] < 2], line_cohort(), 1, stays.history.preparation)
+    generator = torch.Generator().manual_seed(0)
+    report = plain(describe(fit(stays, None, TINY, generator), stays, few, generator, starts=100))
+    for column in report["columns"].values():
+        told = column["intervals"]
+        assert told["places"] in ([], [{"below": 1.0, "share": 1.0}])
+        assert told["within"] == {}  # one to nine patients have a value outside
+    assert len(report["disagreement"]["deciles"]) <= 2
+    for draw in FIGURES.values():
+        draw(report)
+
+
+def test_deciles_and_places_are_told_apart_where_there_are_patients(
+    of_line: dict[str, Any],
+) -> None:
+    assert len(of_line["disagreement"]["deciles"]) == 10
+    places = of_line["columns"]["x"]["intervals"]["places"]
+    assert [cell["below"] for cell in places] == pytest.approx([i / 10 for i in range(1, 11)])
+    assert sum(cell["share"] for cell in places) == pytest.approx(1)
+    assert all(0.05 < cell["share"] < 0.15 for cell in places)
+
+
 def test_figures_are_drawn_from_the_report_alone_and_are_the_same_bytes(
     sepsis: dict[str, Any], of_line: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -205,15 +205,56 @@ def test_a_pairs_rare_transitions_are_spread_as_the_states_are() -> None:
     torch.testing.assert_close(told.counts.sum(2), told.pairs)
 
 
-def test_a_dose_after_which_more_die_is_known_although_no_transition_is_told() -> None:
-    """Under the third dose three times as many die; each of its outcomes is rare."""
-    going, home = [(2, 6), (3, 6), (4, 6)], STATES + 1
-    usual, deadly = [*going, (STATES, 3), (home, 9)], [*going, (STATES, 9), (home, 3)]
-    told = tell(*rare_in_three_pairs(usual, usual, deadly), STATES, CELLS)
-    assert float(told.exact.sum()) == 0
-    deaths = told.counts[0, :3, STATES]
-    assert deaths.tolist() == pytest.approx([3, 3, 9], abs=1)  # 5 of each pair's 30, were all alike
+HOME = STATES + 1
+#: States 1 and 2 are well, 3 and 4 deadly; 4 patients of 5 die there, nobody elsewhere.
+LATER = [
+    [state, 0, end]
+    for state, deaths in ((1, 0), (2, 0), (3, 80), (4, 80))
+    for end in [STATES] * deaths + [HOME] * (100 - deaths)
+]
+
+
+def told_of(*doses: list[tuple[int, int]]) -> Told:
+    keys, _ = rare_in_three_pairs(*doses)
+    keys = torch.cat([keys, torch.tensor(LATER)])
+    return tell(keys, torch.arange(len(keys)), STATES, CELLS)
+
+
+def test_a_dose_after_which_patients_get_worse_is_known_although_no_transition_is_told() -> None:
+    """Under the third dose twice as many go to deadly states; each of its outcomes is rare."""
+    usual = [(1, 9), (2, 9), (3, 5), (4, 5), (HOME, 5)]
+    deadly = [(1, 4), (2, 4), (3, 9), (4, 9), (HOME, 7)]
+    told = told_of(usual, usual, deadly)
+    assert float(told.exact[0].sum()) == 0
+    worse = told.counts[0, :3, 3:5].sum(1)  # 12.7 of each pair's 33, were all alike
+    assert worse.tolist() == pytest.approx([10, 10, 18], abs=0.5)
     torch.testing.assert_close(told.counts.sum(2), told.pairs)
+
+
+@pytest.mark.parametrize("few", range(10))
+@pytest.mark.parametrize("deadly", [STATES, 3])
+def test_a_mean_risk_never_tells_how_many_of_few_died_or_will(few: int, deadly: int) -> None:
+    """Those who live risk nothing: a mean risk times the pair's transitions would be the deaths."""
+    mine = [(1, 4), (2, 3), (HOME, 9 - few), (deadly, few)]
+    others = [(1, 9), (2, 9), (HOME, 9), (deadly, 9)]
+    told = told_of(mine, others, others)
+    assert float(told.rare_pair[0, 0]) == 16
+    if few == 0:
+        assert float(told.rare_risk[0, 0]) == pytest.approx(0, abs=0.05)
+    else:
+        assert float(told.rare_risk[0, 0]) == -1
+        swapped = told_of([(1, 4), (2, 4), (HOME, 9 - few), (deadly, few - 1)], others, others)
+        assert swapped.rare_pair[0].tolist() == told.rare_pair[0].tolist()
+        assert few == 1 or torch.equal(swapped.rare_risk[0], told.rare_risk[0])
+
+
+def test_the_one_pair_whose_risk_is_not_told_is_not_known_from_the_others() -> None:
+    """Of the first pair six survive; were both others told that nobody died, six would be left."""
+    first = [(STATES, 12), (1, 2), (2, 2), (HOME, 2)]
+    second, third = [[(1, n), (2, n), (5, n), (HOME, n)] for n in (6, 9)]
+    told = told_of(first, second, third)
+    assert told.rare_pair[0, :3].tolist() == [18, 24, 36]
+    assert [float(risk) >= 0 for risk in told.rare_risk[0, :3]] == [False, False, True]
 
 
 @settings(max_examples=60, deadline=None)
@@ -257,8 +298,15 @@ def test_every_number_told_is_of_ten_patients_or_more(
     some = told.exact.sum(2) > 0
     for pair, people in rare.groupby(["s", "c"])["p"].nunique().items():
         assert not bool(some[pair]) or people >= 10
-    wide = told.rare_outcomes() >= 4
-    assert bool((told.rare_risk[~wide] == -1).all() & (told.rare_risk[wide] >= 0).all())
+    shown = told.rare_risk >= 0
+    assert bool((told.rare_risk[~shown] == -1).all())
+    assert not bool((shown & (told.rare_outcomes() < 4)).any())
+    margin = frame[~exact]
+    for (s, c), rows in margin.groupby(["s", "c"]):
+        # some of a shown pair's rows may have left the table, never one that is in it
+        died = rows[rows["o"] == states]["p"].nunique()
+        if bool(shown[s, c]) and float(told.rare_pair[s, c]) == len(rows):
+            assert died == 0 or died >= 10
     table = told.counts
     assert bool((table >= 0).all())
     torch.testing.assert_close(table.sum(2), told.pairs, rtol=1e-4, atol=1e-3)

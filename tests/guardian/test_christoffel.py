@@ -221,6 +221,29 @@ def test_a_level_never_seen_is_refused() -> None:
     assert not guardian.supported(train.states, torch.ones_like(train.doses)).any()
 
 
+@pytest.mark.parametrize(("given_to", "constant"), [(1, True), (9, True), (10, False)])
+def test_a_dose_given_to_fewer_than_ten_patients_is_as_one_never_given(
+    given_to: int, constant: bool, tmp_path: Path
+) -> None:
+    train, other = (doctor_rows(n, np.random.default_rng(n)) for n in (800, 400))
+    train.doses[:, 1] = other.doses[:, 1] = -1.0
+    none = fit(train, doctor_history(), degree=2)
+    train.doses[7 : 7 + 6 * given_to : 6, 1] = 0.31415  # once each
+    guardian = calibrated(fit(train, doctor_history(), degree=2), other)
+    assert len(guardian.asked.polynomial.basis.center) == 7 - constant
+    if not constant:
+        return
+    assert guardian.supported(other.states, other.doses).double().mean() > 0.8
+    for dose in (0.31415, -0.9):
+        given = other.doses.clone()
+        given[:, 1] = dose
+        assert set(guardian.rules(other.states, given)) == {"never_seen"}
+    none.save(tmp_path / "none")
+    fit(train, doctor_history(), degree=2).save(tmp_path / "few")
+    for file in (tmp_path / "none").iterdir():  # nothing saved tells that dose, or that it was
+        assert file.read_bytes() == (tmp_path / "few" / file.name).read_bytes()
+
+
 def test_constant_columns_must_be_as_they_were() -> None:
     train, other = (doctor_rows(n, np.random.default_rng(n)) for n in (800, 400))
     for part in (train, other):

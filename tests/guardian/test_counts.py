@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from ogsrl.errors import SupportError
 from ogsrl.guardian.config import GuardianParams
@@ -107,20 +109,71 @@ def test_many_steps_of_few_stays_are_few() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(0, 60), min_size=3, max_size=3, unique=True))
+@given(st.lists(st.integers(0, 90), min_size=3, max_size=3, unique=True))
 def test_the_score_falls_as_the_count_rises(counts: list[int]) -> None:
     level, stay = [], []
     for place, count in enumerate(counts):
         level += [place] * count
         stay += range(100 * place, 100 * place + count)
-    level, stay = [*level, 3], [*stay, 999]
+    level, stay = [*level, *[3] * 20], [*stay, *range(900, 920)]
     made = pairs(level, [1] * len(level), [0] * len(level), stay)
-    guardian = fitted(made, least=1)
+    guardian = fitted(made)
     ask = pairs([0, 1, 2], [1] * 3, [0] * 3, [0] * 3)
     scores = guardian.score(ask.states, ask.doses)
-    known = [i for i in range(3) if counts[i] > 0]
+    known = [i for i in range(3) if counts[i] >= 10]
     order = sorted(known, key=lambda i: counts[i])
     assert all(scores[a] > scores[b] for a, b in itertools.pairwise(order))
+
+
+@pytest.mark.parametrize(("people", "supported"), [(1, False), (9, False), (10, True)])
+def test_twenty_stays_are_support_only_if_ten_patients_had_them(
+    people: int, supported: bool
+) -> None:
+    made = seen(20)
+    number = torch.where(made.patient < 1000, made.patient % people, made.patient)
+    guardian = calibrated(fitted(replace(made, patient=number)))
+    ask = pairs([0], [1], [0], [0])
+    assert guardian.supported(ask.states, ask.doses).tolist() == [supported]
+    assert float(guardian.counts[0].sum()) == (20 if supported else 0)
+
+
+def test_patients_of_two_shards_add_up() -> None:
+    made = seen(10)
+    halves = [made.take(made.patient % 2 == i) for i in range(2)]
+    generator = torch.Generator().manual_seed(0)
+    found = Counts.fit(halves, layout(HISTORY), GuardianParams(), generator)
+    assert torch.equal(found.counts, fitted(made).counts)
+    assert float(found.counts[0].sum()) == 10
+
+
+def test_support_of_fewer_than_ten_stays_cannot_be_asked_for() -> None:
+    with pytest.raises(ValidationError):
+        GuardianParams(min_stays=9)
+
+
+def test_a_level_or_a_dose_of_one_patient_leaves_no_trace(tmp_path: Path) -> None:
+    common = pairs([0, 1] * 60, [0, 1] * 60, [0] * 120, list(range(120)))
+    rare = pairs([3] * 12, [2] * 12, [1] * 12, list(range(500, 512)))  # twelve stays of his
+    both = [(getattr(common, n), getattr(rare, n)) for n in ("states", "doses", "stay")]
+    states, doses, stay = (torch.cat(pair) for pair in both)
+    number = torch.cat([common.patient, torch.full((12,), 500)])
+    guardians = {"without": fitted(common), "with": fitted(Rows(states, doses, number, stay))}
+    for name, guardian in guardians.items():
+        calibrated(guardian).save(tmp_path / name)
+    for file in (tmp_path / "without").iterdir():
+        assert file.read_bytes() == (tmp_path / "with" / file.name).read_bytes()
+    guardian = calibrated(guardians["with"])
+    assert not guardian.supported(rare.states, rare.doses).any()
+    assert set(guardian.rules(rare.states, rare.doses)) == {"never_seen"}
+    unusual = pairs([0], [1], [0], [0])  # both are known, but not together
+    assert guardian.rules(unusual.states, unusual.doses) == ["count"]
+
+
+def test_a_training_dose_outside_the_cohort_file_is_counted_and_not_shown() -> None:
+    made = seen(20)
+    made.doses[:3, 0] = 0.4
+    with pytest.raises(SupportError, match="3 decisions"):
+        fitted(made)
 
 
 def test_a_level_or_a_dose_never_seen_is_refused() -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from ogsrl.errors import SupportError
 from ogsrl.guardian import neighbours
 from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.neighbours import Neighbours
+from ogsrl.guardian.shortage import Shortage
 from tests.guardian.cohorts import layout, numeric, rows
 from tests.harness_guardian import GuardianHarness
 
@@ -71,6 +71,8 @@ def test_a_saved_guardian_gives_the_same_scores(tmp_path: Path) -> None:
     )
 
 
-def test_fewer_rows_than_neighbours_is_said() -> None:
-    with pytest.raises(SupportError, match=r"neighbours is 10; lower it"):
-        fitted(STATES[:9], DOSES[:9])
+def test_as_many_patients_as_neighbours_are_needed() -> None:
+    guardian = fitted(STATES[:24], DOSES[:24], k=25)
+    assert guardian.lacking == Shortage("training", 25)
+    assert fitted(STATES[:25], DOSES[:25], k=25).lacking is None
+    assert fitted(STATES[:9], DOSES[:9], k=1).lacking == Shortage("training", 10)

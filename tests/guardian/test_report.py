@@ -24,10 +24,13 @@ from ogsrl.guardian.counts import Counts
 from ogsrl.guardian.false_support import deadly
 from ogsrl.guardian.members import GUARDIANS
 from ogsrl.guardian.protocol import Cases, Guardian, LogDensity, Rows, Shards
+from ogsrl.guardian.region import _middle, _shown, region
 from ogsrl.guardian.report import checks, describe, fit_peers
 from ogsrl.guardian.shares import bands, share, subgroups
+from ogsrl.preparation.history import History
 from ogsrl.preparation.tensors import StayTensors, stay_tensors
 from tests.guardian.cohorts import planted, simulated
+from tests.harness_guardian import doctor_rows
 
 PARAMS = GuardianParams(degree=1)
 
@@ -177,6 +180,14 @@ def test_a_single_small_group_is_not_found_by_subtraction() -> None:
     assert [entry["share"] is None for entry in shown] == [False, True, True]
 
 
+def test_the_longest_stay_of_one_patient_is_in_no_label() -> None:
+    for longest in (8, 9, 13, 15):
+        found = bands("x", "X", np.array([0, 1, 3, 5, longest]), "step")
+        assert found.groups[-1] == "steps 8 and more"
+        assert found.code.tolist() == [0, 1, 2, 3, 4]
+    assert bands("x", "X", np.zeros(3, int), "step").groups == ("step 0",)
+
+
 def test_peers_stand_beside_with_their_own_promise(report: dict[str, Any]) -> None:
     assert set(report["members"]) == set(GUARDIANS)
     assert report["members"]["kde"] == {"status": "ready", "holds_rows": True, "promises": True}
@@ -260,6 +271,53 @@ def test_the_region_is_of_typical_patients_and_refuses_something(report: dict[st
     for patient in region["patients"]:
         assert patient["patients"] >= 10
         assert 0.05 < patient["share_supported"] < 0.95
+
+
+def sick_history() -> History:
+    columns = {f"x{i}": {"plausible": [-100, 100], "harm": "high"} for i in range(4)}
+    return planted(
+        {**columns, "v": {"kind": "binary"}, "unread": {"plausible": [-100, 100]}},
+        {"fluid": {"bounds": [-1, 1]}, "pressor": {"bounds": [-1, 1]}},
+        guardian={"columns": [*columns, "v"]},
+    )
+
+
+@pytest.mark.parametrize("patients", [100, 101])  # medians of an odd number are values
+def test_a_typical_patient_has_no_value_of_a_validation_patient(patients: int) -> None:
+    train, asked = (doctor_rows(n, np.random.default_rng(n)) for n in (800, patients))
+    history = sick_history()
+    layout = Layout.of(history)
+    guardian = ChristoffelGuardian.fit([train], layout, GuardianParams(degree=1), generator())
+    guardian = guardian.calibrate(train.states, train.doses, train.patient, 0.05)
+    found = region(guardian, asked, history, train)
+    assert found is not None
+    assert len(found["patients"]) == 3
+    sick = {}
+    for patient in found["patients"]:
+        state = patient["state"]
+        assert state.pop("v") in (0, 1)
+        for place, (name, value) in enumerate(state.items()):
+            assert name == f"x{place}"
+            assert value == float(f"{value:.2g}")
+            assert float((asked.states[:, place] - value).abs().min()) > 1e-6
+        sick[patient["name"]] = sum(state.values())
+    assert sick["least sick tenth"] < sick["typical"] - 1 < sick["sickest tenth"] - 2
+
+
+def test_a_patient_of_many_steps_does_not_make_the_typical_one() -> None:
+    history = sick_history()
+    states = torch.zeros(40 + 400, len(history.names))
+    states[40:, 0], states[:, 4] = 8.0, -1.0
+    states[40:, 4] = 1.0  # one patient of 400 steps, among 40 of one
+    number = torch.cat([torch.arange(40), torch.full((400,), 40)])
+    band = Rows(states, torch.zeros(len(states), 2), number)
+    columns = Layout.of(history).columns
+    middle = _middle(band, history, columns)
+    assert float(middle[0]) == pytest.approx(8 / 41)
+    assert float(middle[4]) == -1.0
+    assert _shown(middle, band, history, columns)["v"] == 0
+    few = band.take(torch.arange(31, 41))  # nine have the one level, one the other
+    assert "v" not in _shown(_middle(few, history, columns), few, history, columns)
 
 
 def test_where_unsupported_doses_kill_supported_doses_rarely_do(report: dict[str, Any]) -> None:

@@ -134,6 +134,30 @@ def test_values_that_are_all_the_same_have_the_same_rank_and_others_lie_beyond()
     assert torch.isfinite(at).all()
 
 
+@pytest.mark.parametrize("count", [1, 4, 40])
+@pytest.mark.parametrize(("leaving", "constant"), [(0, True), (1, True), (9, True), (10, False)])
+def test_a_column_that_fewer_than_ten_patients_leave_is_constant(
+    count: int, leaving: int, constant: bool
+) -> None:
+    train = doctor_rows(200, np.random.default_rng(1))
+    train.states[:, 2] = 0.5
+    away = torch.arange(leaving) * 6 * 19 + 3  # a row each of patients in many shards
+    train.states[away, 2] = torch.linspace(-3, 3, leaving)
+    found = survey(shards(train, count))
+    assert (found.seen[2].tolist() == [0.5]) is constant
+    assert (float(found.deviation[2]) == 0) is constant
+    assert found.needed == 0
+    assert all(len(found.seen[i]) == 0 for i in (0, 1, 3, 5, 6))  # the others vary
+
+
+def test_of_few_patients_no_single_ones_value_is_taken_for_the_usual() -> None:
+    train = doctor_rows(18, np.random.default_rng(1))
+    train.states[:, 2] = torch.where(train.patient < 9, 0.5, train.states[:, 2])
+    assert survey([train]).needed == 19  # nine have it and nine do not: nobody can say
+    one = doctor_rows(1, np.random.default_rng(1))
+    assert survey([one]).patients == 1
+
+
 def ward_history(levels: int) -> Layout:
     ward = {"kind": "categorical", "levels": [f"w{i}" for i in range(levels)]}
     return Layout.of(planted({"ward": ward}, {"a": {"bounds": [-1, 1]}}))

@@ -146,7 +146,7 @@ def test_the_verdict_says_what_is_promised_and_what_is_only_measured() -> None:
     assert guardian._verdict(promised) == (
         "christoffel, ready: at most 0.05 of a patient's steps refused"
     )
-    counts = Counts(layout, ready(None), None, torch.zeros(1, 1), ((0.0,),), 10)
+    counts = Counts(layout, ready(None), None, torch.zeros(1, 1), 10)
     assert guardian._verdict(counts) == (
         "counts, ready: 3.1 % of a patient's steps refused in calibration, no promise"
     )
