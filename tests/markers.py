@@ -157,12 +157,18 @@ def plant_extremes(
     return planted, numbers
 
 
-def numbers_near(root: Path, wanted: Iterable[float]) -> list[str]:
-    """`file: value` for every number in JSON or safetensors files under a folder that is one."""
+def numbers_near(root: Path, wanted: Iterable[float], rounded: float) -> list[str]:
+    """`file: value` for every number in JSON or safetensors files under a folder that is one.
+
+    Args:
+        root: The folder.
+        wanted: The numbers.
+        rounded: By how much a number in JSON may be rounded.
+    """
     found = []
     for path in sorted(root.rglob("*")):
         if path.suffix == ".json":
-            held, within = np.array(list(_numbers(json.loads(path.read_text())))), 6e-6
+            held, within = np.array(list(_numbers(json.loads(path.read_text())))), rounded
         elif path.suffix == ".safetensors":
             held = np.concatenate([a.ravel().astype(float) for a in load_file(path).values()])
             within = 0.0  # single precision: weights are many, and near to anything

@@ -118,9 +118,9 @@ def test_the_least_and_largest_values_of_one_patient_stay_in_the_data(
             *scalings[name].forward(np.array([value])).tolist(),
         )
     ]
-    assert numbers_near(tmp_path / "models", written) == []
+    assert numbers_near(tmp_path / "models", written, rounded=6e-6) == []
     charted = [value for values in numbers.values() for value in values]
-    assert numbers_near(tmp_path / "reports", charted) == []
+    assert numbers_near(tmp_path / "reports", charted, rounded=1e-9) == []  # chances are many
 
 
 def _spoil(column: str, words: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
