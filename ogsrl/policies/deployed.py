@@ -19,7 +19,7 @@ from ogsrl.policies.orders import Orders
 from ogsrl.preparation.history import History
 
 #: Rules that a guardian does not have.
-HAZARD, NO_POLICY = "hazard:", "no_policy"
+HAZARD, NO_POLICY, NOT_A_NUMBER = "hazard:", "no_policy", "not_a_number"
 
 
 class Actor(Protocol):
@@ -35,7 +35,7 @@ class Decisions:
     """What was decided for each row.
 
     Attributes:
-        doses: Scaled doses as ordered; of those deferred, what would have been.
+        doses: Scaled doses as ordered; of those deferred, what would have been (NaN: unreadable).
         score: The guardian's score of them; it has a gradient in the doses.
         deferred: Whether the clinician acts instead.
         hazard: Whether a hazard was the reason.
@@ -89,6 +89,16 @@ class Deployed:
 
     def judge(self, states: torch.Tensor, proposed: torch.Tensor) -> Decisions:
         """A verdict on proposals, and the doses that they become."""
+        unreadable = ~(torch.isfinite(states).all(1) & torch.isfinite(proposed).all(1))
+        if bool(unreadable.any()):  # also where it is a column that the guardian does not look at
+            rows = unreadable[:, None]
+            decided = self.judge(states.masked_fill(rows, 0.0), proposed.masked_fill(rows, 0.0))
+            return Decisions(
+                decided.doses.masked_fill(rows, torch.nan),
+                decided.score.masked_fill(unreadable, torch.inf),
+                decided.deferred | unreadable,
+                decided.hazard & ~unreadable,
+            )
         doses = self.orders.ordered(states, proposed)
         hazard = self.hazardous(states, doses.detach())
         if self.guardian is None:
@@ -125,10 +135,15 @@ class Deployed:
         """Why each row was deferred; None where a dose was recommended."""
         if self.actor is None:
             return [NO_POLICY] * len(states)
-        said: list[str | None] = [None] * len(states)
+        said: list[str | None] = [NOT_A_NUMBER] * len(states)
+        readable = torch.isfinite(decided.doses).all(1).nonzero().squeeze(1)
+        states, doses = states[readable], decided.doses[readable]
+        found: list[str | None] = [None] * len(states)
         if self.guardian is not None:
-            said = list(self.guardian.rules(states, decided.doses))
-        for name, met in self.hazards(states, decided.doses).items():
+            found = list(self.guardian.rules(states, doses))
+        for name, met in self.hazards(states, doses).items():
             for row in met.nonzero().squeeze(1).tolist():
-                said[row] = HAZARD + name
+                found[row] = HAZARD + name
+        for row, rule in zip(readable.tolist(), found, strict=True):
+            said[row] = rule
         return said

@@ -11,7 +11,7 @@ from ogsrl.guardian.christoffel import ChristoffelGuardian
 from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.protocol import Rows
-from ogsrl.policies.deployed import NO_POLICY, Deployed
+from ogsrl.policies.deployed import NO_POLICY, NOT_A_NUMBER, Deployed
 from ogsrl.preparation.history import History
 from tests.guardian.cohorts import simulated
 
@@ -87,6 +87,27 @@ def test_a_hazard_is_deferred_though_the_data_support_it(history: History, fresh
     told = {rule for rule, met in zip(rules, decided.hazard.tolist(), strict=True) if met}
     assert told
     assert all(rule and rule.startswith("hazard:") for rule in told)
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_row_that_cannot_be_read_is_deferred_whichever_column_it_is(
+    history: History, guardian: ChristoffelGuardian, fresh: Rows, guarded: bool
+) -> None:
+    deployed = Deployed.of(Always((0.4, -0.2)), guardian if guarded else None, history)
+    states, doses = fresh.states[:60].clone(), fresh.doses[:60].clone()
+    unread = history.names.index("comorbidity")  # the guardian does not look at it
+    states[0, unread], states[1, history.names.index("map")] = torch.nan, torch.inf
+    doses[2, 1] = torch.nan
+    decided, clean = (deployed.judge(s, d) for s, d in ((states, doses), fresh_pair(fresh)))
+    assert decided.deferred[:3].tolist() == [True] * 3
+    assert deployed.rules(states, decided)[:3] == [NOT_A_NUMBER] * 3
+    assert bool(torch.isnan(decided.doses[:3]).all())
+    assert torch.equal(decided.deferred[3:], clean.deferred[3:])
+    assert torch.equal(decided.doses[3:], clean.doses[3:])
+
+
+def fresh_pair(fresh: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+    return fresh.states[:60], fresh.doses[:60]
 
 
 def test_no_policy_defers_always(
