@@ -21,6 +21,7 @@ STAGES = {
     "behaviour": "the clinicians' policy -> models/NAME/behaviour/, reports/NAME/behaviour.json",
     "dynamics": "what patients do next -> models/NAME/dynamics/, reports/NAME/dynamics.json",
     "guardian": "where the data end -> models/NAME/guardian/, reports/NAME/guardian.json",
+    "train": "policies -> models/NAME/policies/ALGORITHM/, reports/NAME/train_ALGORITHM.json",
 }
 
 
@@ -36,10 +37,14 @@ def main() -> None:
 
 def _command(name: str, what: str) -> click.Command:
     @click.option("--cohort", help="Name of a file in data_contracts/; default: params.yaml's.")
-    def command(cohort: str | None) -> None:
+    def command(cohort: str | None, algorithm: str | None = None) -> None:
         module = importlib.import_module(f"pipelines.{name}")
-        sys.exit(run_stage(Stage(name, _cohort(cohort)), module.run))
+        sys.exit(run_stage(Stage(name, _cohort(cohort), item=algorithm), module.run))
 
+    if name == "train":
+        command = click.option("--algorithm", help="One of params.yaml's; default: all of them.")(
+            command
+        )
     return click.command(name, help=f"{what}\n\nExample: ./run {name} --cohort sepsis")(command)
 
 

@@ -17,6 +17,7 @@ from ogsrl.behaviour.config import BehaviourParams
 from ogsrl.dynamics.config import DynamicsParams
 from ogsrl.errors import SpecError
 from ogsrl.guardian.config import GuardianParams
+from ogsrl.policies.config import AlgorithmParams, TrainParams
 from ogsrl.preparation import PrepareParams
 
 COHORT_NAME = r"^[a-z][a-z0-9_]{0,39}$"
@@ -61,6 +62,8 @@ class Params(Section):
     behaviour: BehaviourParams = Field(default_factory=BehaviourParams)
     dynamics: DynamicsParams = Field(default_factory=DynamicsParams)
     guardian: GuardianParams = Field(default_factory=GuardianParams)
+    train: TrainParams = Field(default_factory=TrainParams)
+    algorithms: dict[str, AlgorithmParams] = Field(default_factory=dict)
 
 
 def parse_params(values: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> Params:

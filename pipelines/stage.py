@@ -36,6 +36,7 @@ class Stage:
     name: str
     cohort_name: str
     root: Path = field(default_factory=Path.cwd)
+    item: str | None = None  # of a stage that is many: the algorithm of train
 
     @cached_property
     def cohort(self) -> Cohort:
@@ -151,7 +152,10 @@ def _show_without_values(stage: Stage, error: Exception) -> None:
 def _lock(stage: Stage) -> Iterator[None]:
     """One run of a stage and cohort at a time; the lock dies with its process."""
     stage.cache.mkdir(parents=True, exist_ok=True)
-    path = stage.cache / f"{stage.name}-{stage.cohort_name}.lock"
+    path = (
+        stage.cache
+        / f"{stage.name}-{stage.cohort_name}{'-' + stage.item if stage.item else ''}.lock"
+    )
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

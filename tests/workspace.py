@@ -18,6 +18,12 @@ SMALL = {
     "members: 5": "members: 2",
     "hidden: 128\n": "hidden: 32\n",
     "max_epochs: 12": "max_epochs: 2",
+    "seeds: [0, 1, 2]": "seeds: [0]",
+    "steps: 1200": "steps: 20",
+    "checkpoint_every: 300": "checkpoint_every: 10",
+    "{cloning_only: true, ": "{cloning_only: true, hidden: 32, start_steps: 20, ",
+    "{refresh: 150, starts: 2000, ": "{hidden: 32, start_steps: 20, critic_start_steps: 20, "
+    "first_decisions: 50, refresh: 10, starts: 50, ",
 }
 
 

@@ -141,7 +141,11 @@ def running_sums(
         given = transform.inverse_torch(doses[:, names.index(dose)].double())
         # to a hundredth of an increment: what single precision adds must not add up
         grid = (preparation.cohort.actions[dose].increment or transform.high * 1e-3) / 100
-        total = torch.round((before + given.clip(transform.low, transform.high)) / grid) * grid
+        exact = before + given.clip(transform.low, transform.high)
+        rounded = torch.round(exact.detach() / grid) * grid
+        total = rounded + (exact - exact.detach())  # the gradient passes the rounding
+        # at the least sum a root has no slope: none is passed on there
+        total = torch.where(total > column.low, total, total.detach())
         total = total.clip(column.low, column.high)[:, None]
         sums[name] = Scaling([column]).scaled(total)[:, 0].to(states.dtype)
     return sums

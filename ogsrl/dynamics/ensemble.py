@@ -99,6 +99,27 @@ class Dynamics:
             draws: Draws a member for the chance of being unsafe, where it has no closed form.
             noise: Standard normals of the numeric columns, (rows, numeric); none: drawn.
         """
+        return self._step(states, doses, generator, member, ensemble, draws, noise)
+
+    def step_with_gradient(
+        self, states: torch.Tensor, doses: torch.Tensor, generator: torch.Generator
+    ) -> Next:
+        """`step`, whose means, chances and next states have a gradient in the doses.
+
+        What a chart does to a number (rounding) passes the gradient on; what it cuts off does not.
+        """
+        return self._step(states, doses, generator, None, True, 8, None)
+
+    def _step(
+        self,
+        states: torch.Tensor,
+        doses: torch.Tensor,
+        generator: torch.Generator,
+        member: torch.Tensor | None,
+        ensemble: bool,
+        draws: int,
+        noise: torch.Tensor | None,
+    ) -> Next:
         self.layout.check(states, doses)
         n = len(states)
         if member is None:
@@ -227,7 +248,12 @@ class Dynamics:
 
     def _charted(self, scaled: torch.Tensor) -> torch.Tensor:
         """Scaled numbers as a chart would show them, scaled again; what never moved stays."""
-        shown = self._scaling.scaled(self.fitted.chart.show(self._scaling.clinical(scaled)))
+        values = scaled.detach()
+        shown = self._scaling.scaled(self.fitted.chart.show(self._scaling.clinical(values)))
+        if scaled.requires_grad:
+            clinical, chart = self._scaling.clinical(values), self.fitted.chart
+            within = (clinical >= chart.low) & (clinical <= chart.high)
+            shown = torch.where(within, shown + (scaled - values), shown)
         return torch.where(self.fitted.moving > 0, shown, scaled)
 
     def _draw(

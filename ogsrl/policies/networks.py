@@ -70,12 +70,19 @@ class Perceptrons:
         return Perceptrons(self.shape, self.flat.clone())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Answers (networks, rows, outputs) to (rows, inputs)."""
+        """Answers (networks, rows, outputs) to (rows, inputs), or to rows of each network's own."""
         p, kept = self._at, self._kept
-        kept.x = x
-        kept.h1 = torch.baddbmm(p["b1"], x.expand(self.shape.networks, *x.shape), p["w1"]).relu_()
+        kept.x = self._of_each(x)
+        kept.h1 = torch.baddbmm(p["b1"], kept.x, p["w1"]).relu_()
         kept.h2 = torch.baddbmm(p["b2"], kept.h1, p["w2"]).relu_()
         return torch.baddbmm(p["b3"], kept.h2, p["w3"])
+
+    def answer(self, x: torch.Tensor) -> torch.Tensor:
+        """The same answers, bit for bit, leaving alone what `backward` needs."""
+        p = self._at
+        h1 = torch.baddbmm(p["b1"], self._of_each(x), p["w1"]).relu_()
+        h2 = torch.baddbmm(p["b2"], h1, p["w2"]).relu_()
+        return torch.baddbmm(p["b3"], h2, p["w3"])
 
     def backward(self, slope: torch.Tensor) -> None:
         """Gradient of sum(slope * answers) in the parameters, into `gradient`."""
@@ -86,14 +93,17 @@ class Perceptrons:
         torch.sum(d2, 1, keepdim=True, out=g["b2"])
         torch.bmm(kept.h1.transpose(1, 2), d2, out=g["w2"])
         torch.sum(d1, 1, keepdim=True, out=g["b1"])
-        x = kept.x.T.expand(self.shape.networks, *kept.x.T.shape)
-        torch.bmm(x, d1, out=g["w1"])
+        torch.bmm(kept.x.transpose(1, 2), d1, out=g["w1"])
 
     def backward_to_last(self, slope: torch.Tensor, columns: int) -> torch.Tensor:
         """Gradient of sum(slope * answers) in the last so many inputs, (rows, columns)."""
         _, d1 = self._deltas(slope)
         w1 = self._at["w1"][:, -columns:]
         return torch.bmm(d1, w1.transpose(1, 2)).sum(0)
+
+    def _of_each(self, x: torch.Tensor) -> torch.Tensor:
+        """(networks, rows, inputs), not copied."""
+        return x.expand(self.shape.networks, *x.shape[-2:])
 
     def _deltas(self, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         p, kept = self._at, self._kept

@@ -11,6 +11,7 @@ import pytest
 from tests.workspace import Workspace
 
 pytestmark = pytest.mark.slow
+TRAIN = ["train@bc", "train@ogsrl", "train@td3bc"]
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +31,11 @@ def test_a_second_run_runs_nothing_and_git_sees_no_data(workspace: Workspace) ->
 
 def test_one_parameter_reruns_only_what_depends_on_it(workspace: Workspace) -> None:
     workspace.change("alpha: 0.05", "alpha: 0.1")
-    assert workspace.ran(workspace.call("./run", "repro").stdout) == ["guardian"]
+    assert sorted(workspace.ran(workspace.call("./run", "repro").stdout)) == ["guardian", *TRAIN]
     workspace.change("history_steps: 3", "history_steps: 2")
     ran = workspace.ran(workspace.call("./run", "repro").stdout)
     assert ran[0] == "prepare"
-    assert sorted(ran[1:]) == ["behaviour", "dynamics", "guardian"]
+    assert sorted(ran[1:]) == ["behaviour", "dynamics", "guardian", *TRAIN]
     workspace.change("max_quarantine_share: 0.05", "max_quarantine_share: 0.04")
     ran = workspace.ran(workspace.call("./run", "repro").stdout)
     assert ran == ["validate"], "the validated rows are the same, so prepare has nothing to do"
@@ -46,7 +47,7 @@ def test_one_parameter_reruns_only_what_depends_on_it(workspace: Workspace) -> N
 
 
 @pytest.mark.parametrize(
-    "stage", ["ingest", "validate", "prepare", "behaviour", "dynamics", "guardian"]
+    "stage", ["ingest", "validate", "prepare", "behaviour", "dynamics", "guardian", "train"]
 )
 def test_a_stage_killed_midway_and_repeated_gives_the_same_bytes(
     workspace: Workspace, stage: str

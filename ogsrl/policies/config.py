@@ -1,0 +1,97 @@
+"""The settings of training, one typed field a key of `train` and of `algorithms.<name>`.
+
+Read by the train stage and by everything in this package. Holds no data.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+AlgorithmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class OgsrlParams(_Frozen):
+    """Settings of OGSRL; every ablation is one of them."""
+
+    cloning_only: bool = Field(
+        False, description="Whether it ends with the first copy: behaviour cloning."
+    )
+    hidden: int = Field(256, ge=4, le=4096, description="Units of each of two hidden layers.")
+    batch_size: int = Field(256, ge=8, description="Rows of an actor's step, half of each source.")
+    value_batch: int = Field(512, ge=8, description="Model rows of a critics' step.")
+    actor_rate: float = Field(3e-4, gt=0, le=1, description="Learning rate of the actor.")
+    critic_rate: float = Field(1e-3, gt=0, le=1, description="Learning rate of the critics.")
+    target_rate: float = Field(0.02, gt=0, le=1, description="How fast targets follow critics.")
+    discount: float | None = Field(
+        1.0, gt=0, le=1, description="Of the reward in training; null: the cohort's."
+    )
+    start: Literal["mode", "logged"] = Field(
+        "mode", description="What the actor first copies: b's mode, or the logged doses."
+    )
+    start_steps: int = Field(1200, ge=0, description="Steps of that copying.")
+    critic_start_steps: int = Field(
+        600, ge=0, description="Critics' first steps, towards the clinicians' own returns."
+    )
+    refresh: int = Field(150, ge=1, description="Steps between rollouts.")
+    starts: int = Field(2000, ge=1, description="Training rows from which rollouts start.")
+    horizon: int = Field(5, ge=1, description="Steps of a rollout.")
+    first_decisions: int = Field(
+        500, ge=10, description="Stays followed to their end for the multipliers."
+    )
+    guardian: bool = Field(True, description="Whether the guardian is in the environment.")
+    constraints: bool = Field(True, description="Whether costs count at all.")
+    multipliers: Literal["adapted", "fixed"] = Field(
+        "adapted", description="PI on the estimated V_j, or the same throughout."
+    )
+    fixed_multiplier: float = Field(1.0, ge=0, description="That one.")
+    proportional: float = Field(1.0, ge=0, description="P of the multipliers.")
+    integral: float = Field(0.1, ge=0, description="I of the multipliers.")
+    refusal_limit: float = Field(0.04, gt=0, lt=1, description="d_g, a share of max_steps.")
+    refusal_start: float = Field(1.0, ge=0, description="mu_g at the first step.")
+    refusal_proportional: float = Field(0.5, ge=0, description="P of mu_g.")
+    refusal_integral: float = Field(0.15, ge=0, description="I of mu_g.")
+    margin: float = Field(0.1, gt=0, description="tau of the softplus, in ranks.")
+    margin_weight: float = Field(1.0, ge=0, description="Weight of the softplus.")
+    clinicians: float = Field(
+        0.085, ge=0, description="Weight of the squared distance from the logged dose."
+    )
+
+
+class AlgorithmParams(_Frozen):
+    """An entry of `algorithms`: a setting of our own loop, or one of d3rlpy's algorithms."""
+
+    name: str = Field("", description="Its key; filled in when read.")
+    ogsrl: OgsrlParams | None = Field(None, description="Settings of our loop.")
+    peer: str | None = Field(None, description="Name of one of d3rlpy's algorithms.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.ogsrl is not None and self.peer is not None:
+            raise ValueError("either ogsrl or peer, not both")
+        return self
+
+
+class TrainParams(_Frozen):
+    """The train stage."""
+
+    algorithms: tuple[AlgorithmName, ...] = Field(
+        ("bc", "td3bc", "ogsrl"), min_length=1, description="Which entries of `algorithms`."
+    )
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0, 1, 2), min_length=1, description="Each is trained anew."
+    )
+    steps: int = Field(1200, ge=1, description="Gradient steps.")
+    checkpoint_every: int = Field(
+        300, ge=1, description="Steps between policies kept; a multiple of each refresh."
+    )
+
+
+def named(algorithms: dict[str, AlgorithmParams]) -> dict[str, AlgorithmParams]:
+    """Entries that know their own keys."""
+    return {name: entry.model_copy(update={"name": name}) for name, entry in algorithms.items()}

@@ -1,0 +1,134 @@
+"""Stage train: one algorithm, all seeds -> models/NAME/policies/ALGORITHM/, train_ALGORITHM.json.
+
+Trains on training patients alone. An interrupted run goes on where its last checkpoint was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from typing import Any
+
+import pandas as pd
+
+from ogsrl.behaviour.policy import Behaviour
+from ogsrl.dynamics.config import TooFewPatients
+from ogsrl.dynamics.counts import has_counts
+from ogsrl.dynamics.ensemble import Dynamics
+from ogsrl.errors import SpecError
+from ogsrl.figures.style import save_svg
+from ogsrl.figures.train import FIGURES
+from ogsrl.guardian.members import GUARDIANS
+from ogsrl.modeldir import MANIFEST
+from ogsrl.policies.config import AlgorithmParams
+from ogsrl.policies.problem import Problem
+from ogsrl.policies.training import Place, Seed, train_seed
+from pipelines.parts import load_parts
+from pipelines.stage import Stage, write_json
+
+
+def run(stage: Stage) -> None:
+    """Every algorithm asked for, or the one of `--algorithm`."""
+    for name in (stage.item,) if stage.item else stage.params.train.algorithms:
+        _train(stage, _algorithm(stage, name))
+
+
+def _algorithm(stage: Stage, name: str) -> AlgorithmParams:
+    known = stage.params.algorithms
+    if name not in known:
+        raise SpecError(
+            f"train.algorithms: {name} is no key of algorithms: in params.yaml; there are "
+            f"{', '.join(known)}"
+        )
+    return known[name].model_copy(update={"name": name})
+
+
+def _train(stage: Stage, algorithm: AlgorithmParams) -> None:
+    train, directory = stage.params.train, stage.model("policies", algorithm.name)
+    found = _problem(stage)
+    if isinstance(found, str):
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        _report(stage, algorithm, found, [])
+        return
+    made_of, seeds = _made_of(stage, algorithm), []
+    total = len(train.seeds) * train.steps
+    with stage.progress(f"{algorithm.name}, {len(train.seeds)} seeds, steps", total) as update:
+        for seed in train.seeds:
+            scratch = stage.cache / "train" / stage.cohort_name / algorithm.name / f"seed_{seed}"
+            place = Place(scratch / "policies", scratch / "checkpoint", made_of)
+            seeds.append(train_seed(found, algorithm, train, seed, place, update))
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    for done in seeds:  # only what is whole is an output
+        scratch = stage.cache / "train" / stage.cohort_name / algorithm.name / f"seed_{done.seed}"
+        (scratch / "policies").rename(directory / f"seed_{done.seed}")
+        shutil.rmtree(scratch)
+    _report(stage, algorithm, "trained", seeds)
+
+
+def _problem(stage: Stage) -> Problem | str:
+    """What training knows, or the status that says why there is nothing to train on."""
+    if has_counts(stage.cohort):
+        return "ordinal_cohorts_are_not_trained_yet"
+    train = load_parts(stage, "train")["train"]
+    behaviour = Behaviour.load(stage.model("behaviour"), train.history.preparation)
+    if behaviour.status != "fitted":
+        return "too_few_patients"
+    try:
+        dynamics = Dynamics.load(stage.model("dynamics"), train.history)
+    except TooFewPatients:
+        return "too_few_patients"
+    kind = GUARDIANS[stage.params.guardian.kind]
+    guardian = kind.load(stage.model("guardian"), train.history, behaviour)
+    if guardian.threshold is None or guardian.status != "ready":
+        return "too_few_patients"
+    return Problem.of(train, behaviour, dynamics, guardian)
+
+
+def _made_of(stage: Stage, algorithm: AlgorithmParams) -> str:
+    """A hash of everything that training depends on."""
+    told = hashlib.sha256()
+    plain = [algorithm.model_dump(mode="json"), stage.params.train.model_dump(mode="json")]
+    told.update(json.dumps(plain, sort_keys=True).encode())
+    for part in ("behaviour", "dynamics", "guardian"):
+        told.update((stage.model(part) / MANIFEST).read_bytes())
+    told.update(stage.data("prepared", "train.parquet").read_bytes())
+    return told.hexdigest()
+
+
+def _report(stage: Stage, algorithm: AlgorithmParams, status: str, seeds: list[Seed]) -> None:
+    """Log, report and figures; how each seed ended is in the report and in its status file."""
+    directory = stage.model("policies", algorithm.name)
+    log = pd.DataFrame([row for done in seeds for row in done.log])
+    log.to_parquet(directory / "log.parquet", index=False)
+    ended: dict[str, Any] = {
+        str(done.seed): {"status": done.status, "steps": done.steps} for done in seeds
+    }
+    write_json(directory / "status.json", {"status": status, "seeds": ended})
+    last = [done.log[-1] for done in seeds if done.log]
+    active = {
+        name.removeprefix("active_"): [row[name] for row in last]
+        for name in (last[0] if last else {})
+        if name.startswith("active_")
+    }
+    report = {
+        "algorithm": algorithm.name,
+        "status": status,
+        "seeds": ended,
+        "steps": stage.params.train.steps,
+        "multipliers_positive": active,
+    }
+    write_json(stage.report(f"train_{algorithm.name}.json"), report)
+    folder = stage.report("figures")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, draw in FIGURES.items():
+        if len(log):
+            save_svg(draw(log), folder / f"{name}_{algorithm.name}.svg")
+    failed = [f"seed {done.seed}: {done.status}" for done in seeds if done.status != "done"]
+    for line in failed:
+        stage.say(line)
+    stage.say(
+        f"{algorithm.name}: {status.replace('_', ' ')}, {len(seeds) - len(failed)} seeds done"
+    )

@@ -1,0 +1,193 @@
+"""OGSRL's loop: its slopes are right, its limits bind, and a stopped run goes on bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from ogsrl.dynamics.config import DynamicsParams
+from ogsrl.dynamics.fitting import fit
+from ogsrl.guardian.christoffel import ChristoffelGuardian
+from ogsrl.guardian.columns import Layout
+from ogsrl.guardian.config import GuardianParams
+from ogsrl.guardian.protocol import Rows
+from ogsrl.policies.config import AlgorithmParams, OgsrlParams, TrainParams
+from ogsrl.policies.learner import Learner
+from ogsrl.policies.outlook import outlook
+from ogsrl.policies.problem import Problem
+from ogsrl.policies.rollouts import World
+from ogsrl.policies.saved import load_policy
+from ogsrl.policies.training import Place, train_seed
+from tests.guardian.cohorts import simulated
+from tests.policies.clinicians import behaviour
+
+SMALL = OgsrlParams(
+    hidden=16,
+    start_steps=150,
+    critic_start_steps=60,
+    refresh=20,
+    starts=120,
+    first_decisions=60,
+    horizon=3,
+    batch_size=64,
+    value_batch=64,
+)
+
+
+@cache
+def problem() -> Problem:
+    parts = simulated()[0]
+    g = torch.Generator().manual_seed(0)
+    small = DynamicsParams(members=2, hidden=16, hidden_ends=8, max_epochs=4)
+    dynamics = fit(parts["train"], parts["calibration"], small, g)
+    layout, rows = Layout.of(parts["train"].history), Rows.of(parts["calibration"])
+    guardian = ChristoffelGuardian.fit(
+        [Rows.of(parts["train"])], layout, GuardianParams(degree=1), g
+    ).calibrate(rows.states, rows.doses, rows.patient, 0.05)
+    return Problem.of(parts["train"], behaviour(), dynamics, guardian)
+
+
+def place(folder: Path) -> Place:
+    return Place(folder / "policies", folder / "checkpoint", "these data")
+
+
+def test_expected_ends_are_the_mean_of_drawn_ones() -> None:
+    made, g = problem(), torch.Generator().manual_seed(1)
+    states = made.rows.states[:200].repeat(60, 1)
+    doses = made.rows.doses[:200].repeat(60, 1)
+    following = made.dynamics.step(states, doses, g, draws=4)
+    seen = outlook(states, following, made.history)
+    on = (~following.ended).float()
+    assert seen.going.mean() == pytest.approx(float(on.mean()), abs=0.01)
+    drawn = following.died | (following.ended & ~following.died) & (
+        torch.rand(len(states), generator=g) < following.p_late_death
+    )
+    assert seen.death.mean() == pytest.approx(float(drawn.float().mean()), abs=0.01)
+
+
+def test_a_death_costs_all_the_steps_that_are_left() -> None:
+    made, g = problem(), torch.Generator().manual_seed(1)
+    states, doses = made.rows.states[made.first[:50]], made.rows.doses[made.first[:50]]
+    following = made.dynamics.step(states, doses, g, draws=4)
+    certain = replace(following, p_death=torch.ones(50), p_discharge=torch.zeros(50))
+    assert outlook(states, certain, made.history).costs.allclose(torch.ones(50, 2))
+
+
+def test_an_offset_moves_an_undiscounted_value_by_a_constant_whoever_acts() -> None:
+    made, values = problem(), []
+    for offset in (0.0, 1.0):
+        learner = Learner(made, SMALL, 0, 10)
+        world = World(learner.deployed, made.behaviour, made.dynamics, offset)
+        states, g = made.rows.states[made.first[:80]], torch.Generator().manual_seed(2)
+        values.append(float(world.follow(states, torch.ones(len(made.quantities)), g)[1].totals[0]))
+    assert values[0] - values[1] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_the_model_s_slope_in_the_dose_is_its_finite_difference() -> None:
+    made = problem()
+    states, doses = made.rows.states[:200], made.rows.doses[:200].clip(-0.8, 0.8)
+
+    def death(at: torch.Tensor) -> torch.Tensor:
+        g = torch.Generator().manual_seed(5)
+        return outlook(states, made.dynamics.step_with_gradient(states, at, g), made.history).death
+
+    free = doses.clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad(death(free).sum(), free)
+    for j in range(doses.shape[1]):
+        aside = torch.zeros_like(doses)
+        aside[:, j] = 1e-2
+        with torch.no_grad():
+            measured = (death(doses + aside) - death(doses - aside)) / 2e-2
+        assert torch.allclose(slope[:, j], measured, atol=2e-4, rtol=2e-2)
+
+
+def test_a_limit_at_half_of_cloning_s_cost_binds_and_the_cost_falls() -> None:
+    made, ends = problem(), {}
+    name = next(iter(made.limits))
+    for kind in ("free", "bound"):
+        learner = Learner(made, SMALL, 0, 60)
+        learner.begin()
+        cloned = learner.refresh().totals[1]
+        limit = 10.0 if kind == "free" else float(cloned) / 2
+        limited = replace(made, limits={**dict.fromkeys(made.limits, 10.0), name: limit})
+        heavier = SMALL.model_copy(update={"integral": 2.0, "proportional": 4.0, "clinicians": 0.0})
+        learner = Learner(limited, heavier, 0, 60)
+        learner.begin()
+        list(learner.train(60))
+        world = World(learner.deployed, made.behaviour, made.dynamics)
+        g = torch.Generator().manual_seed(3)
+        states = made.rows.states[made.first[:300]]
+        ends[kind] = float(world.follow(states, torch.ones(len(made.quantities)), g)[1].totals[1])
+        active = float(learner.costs.active[0])
+        assert active == 0 if kind == "free" else active > 0.5
+    assert ends["bound"] < ends["free"]
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    algorithm = AlgorithmParams(name="ogsrl", ogsrl=SMALL)
+    train = TrainParams(steps=60, checkpoint_every=20)
+    whole = train_seed(problem(), algorithm, train, 3, place(tmp_path / "whole"))
+
+    class Stopped(KeyboardInterrupt):
+        pass
+
+    def stop(steps: int) -> None:
+        seen.append(steps)
+        if sum(seen) >= 40:
+            raise Stopped
+
+    seen: list[int] = []
+    with pytest.raises(Stopped):
+        train_seed(problem(), algorithm, train, 3, place(tmp_path / "parts"), stop)
+    parts = train_seed(problem(), algorithm, train, 3, place(tmp_path / "parts"))
+    assert parts == whole
+    assert whole.steps == [20, 40, 60]
+    for step in whole.steps:
+        files = [
+            (tmp_path / run / "policies" / f"step_{step}" / "weights.safetensors").read_bytes()
+            for run in ("whole", "parts")
+        ]
+        assert files[0] == files[1]
+    assert not (tmp_path / "parts" / "checkpoint").exists()
+
+
+def test_another_run_s_checkpoint_is_not_gone_on_from(tmp_path: Path) -> None:
+    algorithm = AlgorithmParams(name="ogsrl", ogsrl=SMALL)
+    train = TrainParams(steps=40, checkpoint_every=20)
+
+    def stop(steps: int) -> None:
+        if steps:  # once one checkpoint is saved
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_seed(problem(), algorithm, train, 3, place(tmp_path), stop)
+    other = replace(place(tmp_path), made_of="other data")
+    assert [row["step"] for row in train_seed(problem(), algorithm, train, 3, other).log] == [0, 20]
+
+
+def test_a_number_that_is_none_ends_its_seed_alone_and_says_where(tmp_path: Path) -> None:
+    made = problem()
+    wild = replace(made, to_go=made.to_go * torch.nan)
+    algorithm = AlgorithmParams(name="ogsrl", ogsrl=SMALL)
+    done = train_seed(
+        wild, algorithm, TrainParams(steps=40, checkpoint_every=20), 3, place(tmp_path)
+    )
+    assert done.status == "training: the critics' error is not finite at step 0"
+    assert done.steps == []
+
+
+def test_cloning_without_a_model_copies_the_logged_doses(tmp_path: Path) -> None:
+    cloning = SMALL.model_copy(update={"cloning_only": True, "start": "logged"})
+    algorithm = AlgorithmParams(name="bc", ogsrl=cloning)
+    made = problem()
+    done = train_seed(made, algorithm, TrainParams(), 0, place(tmp_path))
+    actor, about = load_policy(place(tmp_path).policy(done.steps[-1]), made.history)
+    assert about == {"algorithm": "bc", "seed": 0, "step": SMALL.start_steps}
+    assert actor is not None
+    proposed = actor.propose(made.rows.states, torch.Generator())
+    error = (proposed - made.rows.doses).square().mean()
+    assert error < 0.9 * made.rows.doses.var(0).mean()
