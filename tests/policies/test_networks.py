@@ -36,6 +36,20 @@ def test_networks_side_by_side_answer_as_each_alone() -> None:
     assert torch.allclose(networks.forward(x), plain(networks.flat, x), atol=1e-6)
 
 
+def test_networks_with_rows_of_their_own_answer_and_learn_as_each_alone() -> None:
+    networks, _, slope = drawn()
+    x = torch.randn(3, 11, 7, generator=torch.Generator().manual_seed(4))
+    answers = networks.forward(x)
+    networks.backward(slope)
+    mine = networks.gradient.clone()
+    one_by_one = torch.zeros_like(mine)
+    for n in range(3):
+        assert torch.allclose(answers[n], networks.forward(x[n])[n], atol=1e-6)
+        networks.backward(torch.where(torch.arange(3)[:, None, None] == n, slope, 0.0))
+        one_by_one += networks.gradient
+    assert torch.allclose(mine, one_by_one, atol=1e-4)
+
+
 def test_gradients_are_those_of_automatic_differentiation() -> None:
     networks, x, slope = drawn()
     networks.forward(x)

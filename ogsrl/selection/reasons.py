@@ -1,0 +1,96 @@
+"""Why a candidate was chosen or lost, in words with numbers.
+
+Called by `select`. Means over patients alone, never anything of one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ogsrl.evaluation.quantities import COST, REFUSAL, primary
+from ogsrl.selection.judge import Judged
+from ogsrl.selection.screen import Screened
+from ogsrl.spec import Cohort
+
+
+def broken_in_screen(
+    own: Screened, clinicians: Screened, cohort: Cohort, max_refusal: float
+) -> list[str]:
+    """What a candidate seems to break in the screening model; nothing: it looks feasible."""
+    said = []
+    for name, constraint in cohort.constraints.items():
+        mean, limit = own.mean(COST + name), constraint.limit
+        if limit.relative is not None:
+            allowed = limit.relative * clinicians.mean(COST + name) + limit.margin
+            if mean > allowed:
+                said.append(f"{name} {mean:.4f} over {allowed:.4f}")
+        if limit.absolute is not None and mean > limit.absolute:
+            said.append(f"{name} {mean:.4f} over {limit.absolute:.4f}")
+    refused = own.mean(REFUSAL)
+    if refused > max_refusal:
+        said.append(f"steps deferred, of max_steps, {refused:.4f} over {max_refusal:.4f}")
+    return said
+
+
+def why_not_finalist(broken: Sequence[str], own: Screened, finalists: int, cohort: Cohort) -> str:
+    """Lost in the screening model."""
+    if broken:
+        return "no finalist: in the screening model " + "; ".join(broken)
+    decisive = primary(cohort)
+    return (
+        f"no finalist: {finalists} others went on, of better {decisive} than its "
+        f"{own.mean(decisive):.4f} in the screening model"
+    )
+
+
+def why_not_feasible(judged: Judged, cohort: Cohort, no_worse: bool) -> str:
+    """Lost on validation patients."""
+    said = [
+        f"{_measured(limit, cohort)} may be {kept.bound.high:.4f}, allowed {kept.limit:.4f} "
+        f"(estimate {kept.bound.estimate:.4f}, SE {kept.bound.se:.4f})"
+        for limit, kept in judged.limits.items()
+        if not kept.kept
+    ]
+    refusal = judged.refusal
+    if not refusal.kept:
+        said.append(
+            f"steps deferred, of max_steps, may be {refusal.bound.high:.4f}, allowed "
+            f"{refusal.limit:.4f} (estimate {refusal.bound.estimate:.4f})"
+        )
+    if said:
+        return "not feasible: " + "; ".join(said)
+    assert no_worse  # the only other reason
+    decisive = primary(cohort)
+    return (
+        f"no better than the clinicians: {decisive} {judged.primary.estimate:.4f}, theirs "
+        f"{judged.clinicians[decisive]:.4f}"
+    )
+
+
+def why_outdone(judged: Judged, winner: tuple[str, Judged], cohort: Cohort) -> str:
+    """Feasible, but another has a better bound."""
+    name, best = winner
+    return (
+        f"feasible, but its {_bound(cohort)} {judged.worst(cohort):.4f} is no better than "
+        f"{best.worst(cohort):.4f} of {name}"
+    )
+
+
+def why_chosen(judged: Judged, feasible: int, cohort: Cohort, cloned: bool) -> str:
+    """Put forward."""
+    said = (
+        f"chosen: the best {_bound(cohort)}, {judged.worst(cohort):.4f}, of {feasible} that may act"
+    )
+    return said + ("; it does what clinicians usually do (behaviour cloning)" if cloned else "")
+
+
+def _measured(limit: str, cohort: Cohort) -> str:
+    kind, _, name = limit.partition(":")
+    if kind == "absolute":
+        return f"{name}: its cost"
+    return f"{name}: its cost less {cohort.constraints[name].limit.relative} x the clinicians'"
+
+
+def _bound(cohort: Cohort) -> str:
+    decisive = primary(cohort)
+    return f"{'upper' if decisive == 'mortality' else 'lower'} bound of {decisive}"

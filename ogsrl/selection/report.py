@@ -1,0 +1,98 @@
+"""What `selection.json` holds: candidates, finalists, the verdict and its reasons.
+
+Called by the stage select. Means, bounds and counts alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from ogsrl.selection.bounds import Kept
+from ogsrl.selection.choose import Candidate, Selection, Verdict
+from ogsrl.selection.config import SelectParams
+from ogsrl.selection.judge import Judged
+from ogsrl.selection.screen import Screened
+
+
+def describe(selection: Selection, params: SelectParams) -> dict[str, Any]:
+    """A selection as plain JSON."""
+    fqe = selection.fqe
+    return {
+        "status": selection.status,
+        "params": params.model_dump(mode="json"),
+        "patients": {
+            "screened": len(selection.clinicians.steps),
+            "validation": len(torch.unique(fqe.patients)),
+        },
+        "chosen": None if selection.chosen is None else _who(selection.chosen),
+        "least": _who(selection.least),
+        "clinicians": _screened(selection.clinicians, selection.clinicians),
+        "candidates": [_verdict(one, selection.clinicians) for one in selection.verdicts],
+    }
+
+
+def too_few_report(needed: int, params: SelectParams) -> dict[str, Any]:
+    """What is written where there are too few validation patients to select on."""
+    return {
+        "status": "too_few_patients",
+        "needed": needed,
+        "params": params.model_dump(mode="json"),
+        "chosen": None,
+        "candidates": [],
+    }
+
+
+def _who(one: Candidate) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "algorithm": one.algorithm,
+        "seed": one.seed,
+        "checkpoint": one.checkpoint,
+    }
+
+
+def _verdict(one: Verdict, clinicians: Screened) -> dict[str, Any]:
+    return {
+        **_who(one.candidate),
+        "chosen": one.chosen,
+        "finalist": one.judged is not None,
+        "reason": one.reason,
+        "screen": {"looks_feasible": one.looks_feasible, **_screened(one.screened, clinicians)},
+        "fqe": None if one.judged is None else _judged(one.judged),
+    }
+
+
+def _screened(one: Screened, clinicians: Screened) -> dict[str, Any]:
+    quantities = {
+        name: {
+            "estimate": one.mean(name),
+            "se": one.se(name),
+            "less_clinicians": one.mean(name) - clinicians.mean(name),
+            "less_clinicians_se": one.se(name, clinicians.each[name]),
+        }
+        for name in one.each
+    }
+    return {
+        **quantities,
+        "steps_deferred": one.steps_deferred,
+        "stays_deferred": float(one.ever_deferred.mean()),
+    }
+
+
+def _judged(one: Judged) -> dict[str, Any]:
+    return {
+        "feasible": one.feasible,
+        "primary": asdict(one.primary),
+        "gain": asdict(one.gain),
+        "costs": {name: asdict(bound) for name, bound in one.costs.items()},
+        "clinicians": dict(one.clinicians),
+        "limits": {name: _kept(kept) for name, kept in one.limits.items()},
+        "refusal": _kept(one.refusal),
+    }
+
+
+def _kept(one: Kept) -> dict[str, Any]:
+    return {**asdict(one.bound), "limit": one.limit, "kept": one.kept}
