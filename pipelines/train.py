@@ -18,12 +18,12 @@ from ogsrl.dynamics.counts import has_counts
 from ogsrl.dynamics.ensemble import Dynamics
 from ogsrl.errors import SpecError
 from ogsrl.figures.style import save_svg
-from ogsrl.figures.train import FIGURES
+from ogsrl.figures.train import FIGURES, nothing_logged
 from ogsrl.guardian.members import GUARDIANS
 from ogsrl.modeldir import MANIFEST
 from ogsrl.policies.config import AlgorithmParams
 from ogsrl.policies.problem import Problem
-from ogsrl.policies.training import Place, Seed, train_seed
+from ogsrl.policies.training import Place, Seed, check, steps_of, train_seed
 from pipelines.parts import load_parts
 from pipelines.stage import Stage, write_json
 
@@ -41,7 +41,9 @@ def _algorithm(stage: Stage, name: str) -> AlgorithmParams:
             f"train.algorithms: {name} is no key of algorithms: in params.yaml; there are "
             f"{', '.join(known)}"
         )
-    return known[name].model_copy(update={"name": name})
+    algorithm = known[name].model_copy(update={"name": name})
+    check(algorithm, stage.params.train)
+    return algorithm
 
 
 def _train(stage: Stage, algorithm: AlgorithmParams) -> None:
@@ -53,7 +55,7 @@ def _train(stage: Stage, algorithm: AlgorithmParams) -> None:
         _report(stage, algorithm, found, [])
         return
     made_of, seeds = _made_of(stage, algorithm), []
-    total = len(train.seeds) * train.steps
+    total = len(train.seeds) * steps_of(algorithm, train)
     with stage.progress(f"{algorithm.name}, {len(train.seeds)} seeds, steps", total) as update:
         for seed in train.seeds:
             scratch = stage.cache / "train" / stage.cohort_name / algorithm.name / f"seed_{seed}"
@@ -65,7 +67,8 @@ def _train(stage: Stage, algorithm: AlgorithmParams) -> None:
         scratch = stage.cache / "train" / stage.cohort_name / algorithm.name / f"seed_{done.seed}"
         (scratch / "policies").rename(directory / f"seed_{done.seed}")
         shutil.rmtree(scratch)
-    _report(stage, algorithm, "trained", seeds)
+    ended = any(done.status == "done" for done in seeds)
+    _report(stage, algorithm, "trained" if ended else "every_seed_failed", seeds)
 
 
 def _problem(stage: Stage) -> Problem | str:
@@ -124,8 +127,8 @@ def _report(stage: Stage, algorithm: AlgorithmParams, status: str, seeds: list[S
     folder = stage.report("figures")
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in FIGURES.items():
-        if len(log):
-            save_svg(draw(log), folder / f"{name}_{algorithm.name}.svg")
+        figure = draw(log) if len(log) else nothing_logged(algorithm.name)
+        save_svg(figure, folder / f"{name}_{algorithm.name}.svg")
     failed = [f"seed {done.seed}: {done.status}" for done in seeds if done.status != "done"]
     for line in failed:
         stage.say(line)

@@ -77,3 +77,27 @@ class Prediction:
     p_late_death: torch.Tensor
     unsafe: dict[str, torch.Tensor]
     disagreement: torch.Tensor
+
+
+def on_line(chance: torch.Tensor, line: torch.Tensor) -> torch.Tensor:
+    """A chance on a calibrated line of its logit; a line of slope 1 and offset 0 changes nothing.
+
+    >>> on_line(torch.tensor([0.2, 0.5]), torch.tensor([1.0, 0.0]))
+    tensor([0.2000, 0.5000])
+    """
+    if float(line[0]) == 1.0 and float(line[1]) == 0.0:
+        return chance
+    logit = torch.logit(chance.double().clip(1e-9, 1 - 1e-9))
+    return torch.sigmoid(logit * line[0] + line[1]).to(chance.dtype)
+
+
+def of_codes(chances: torch.Tensor, level: float, binary: bool) -> list[torch.Tensor]:
+    """Mean, interval, scaled mean and scaled deviation of a code."""
+    levels = torch.arange(chances.shape[-1], dtype=chances.dtype)
+    mean = (chances * levels).sum(-1)
+    spread = ((chances * levels.square()).sum(-1) - mean.square()).clip(min=0).sqrt()
+    below = chances.cumsum(-1)[:, :-1]
+    low = (below < (1 - level) / 2).sum(-1).to(chances.dtype)
+    high = (below < (1 + level) / 2).sum(-1).to(chances.dtype)
+    factor, shift = (2.0, -1.0) if binary else (1.0, 0.0)
+    return [mean, low, high, factor * mean + shift, factor * spread]

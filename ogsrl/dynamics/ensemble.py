@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ogsrl.dynamics.answers import Next, Prediction
+from ogsrl.dynamics.answers import Next, Prediction, of_codes, on_line
 from ogsrl.dynamics.chart import Scaling, running_sums
 from ogsrl.dynamics.config import DynamicsParams
 from ogsrl.dynamics.fitted import Fitted, Heads
@@ -352,7 +352,7 @@ class Dynamics:
             sides = [now[:, i] if still[i] else end[:, i] for end in ends]
             found[name] = [middle, *sides, mean[:, i], deviation[:, i]]
         for name, chances in heads.codes.items():
-            found[name] = _of_codes(chances.mean(0), level, name in self.layout.binary)
+            found[name] = of_codes(chances.mean(0), level, name in self.layout.binary)
         for name, total in sums.items():
             column = Scaling([self.history.preparation.states[name]])
             value = column.clinical(total[:, None])[:, 0]
@@ -390,27 +390,3 @@ class Dynamics:
         with rebuilding(directory):
             params = DynamicsParams(**config["params"])
             return cls(Layout(history), params, Fitted.of(arrays))
-
-
-def on_line(chance: torch.Tensor, line: torch.Tensor) -> torch.Tensor:
-    """A chance on a calibrated line of its logit; a line of slope 1 and offset 0 changes nothing.
-
-    >>> on_line(torch.tensor([0.2, 0.5]), torch.tensor([1.0, 0.0]))
-    tensor([0.2000, 0.5000])
-    """
-    if float(line[0]) == 1.0 and float(line[1]) == 0.0:
-        return chance
-    logit = torch.logit(chance.double().clip(1e-9, 1 - 1e-9))
-    return torch.sigmoid(logit * line[0] + line[1]).to(chance.dtype)
-
-
-def _of_codes(chances: torch.Tensor, level: float, binary: bool) -> list[torch.Tensor]:
-    """Mean, interval, scaled mean and scaled deviation of a code."""
-    levels = torch.arange(chances.shape[-1], dtype=chances.dtype)
-    mean = (chances * levels).sum(-1)
-    spread = ((chances * levels.square()).sum(-1) - mean.square()).clip(min=0).sqrt()
-    below = chances.cumsum(-1)[:, :-1]
-    low = (below < (1 - level) / 2).sum(-1).to(chances.dtype)
-    high = (below < (1 + level) / 2).sum(-1).to(chances.dtype)
-    factor, shift = (2.0, -1.0) if binary else (1.0, 0.0)
-    return [mean, low, high, factor * mean + shift, factor * spread]

@@ -83,16 +83,17 @@ def percent(share: float | None) -> str:
     return "unknown" if share is None else f"{100 * share:.0f} %"
 
 
-def too_few(needed: int, whose: str = "training") -> Figure:
-    """What stands where a figure would show fewer patients than it needs."""
+def told(text: str) -> Figure:
+    """A sentence where a figure would be."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         axes.axis("off")
-        axes.text(
-            0,
-            0.5,
-            f"Too few {whose} patients: at least {needed} are needed, nothing is shown.",
-        )
+        axes.text(0, 0.5, text)
 
     return drawn(8, 1.2, draw)
+
+
+def too_few(needed: int, whose: str = "training") -> Figure:
+    """What stands where a figure would show fewer patients than it needs."""
+    return told(f"Too few {whose} patients: at least {needed} are needed, nothing is shown.")

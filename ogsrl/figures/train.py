@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ogsrl.figures.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, drawn, side_by_side
+from ogsrl.figures.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, drawn, side_by_side, told
 
 SEEDS = (BLUE, ORANGE, GREEN, PURPLE, SKY)
 WIDTH, HEIGHT = 3.9, 3.3
@@ -45,6 +45,11 @@ def multipliers(log: pd.DataFrame) -> Figure:
             axis.set_ylim(bottom=0)
 
     return drawn(WIDTH * len(names), HEIGHT, draw)
+
+
+def nothing_logged(algorithm: str) -> Figure:
+    """What stands where an algorithm takes no step in the model, or ended before its first."""
+    return told(f"{algorithm}: no steps in the model were logged, nothing is shown.")
 
 
 def _constraints(log: pd.DataFrame) -> list[str]:

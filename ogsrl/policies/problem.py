@@ -99,11 +99,6 @@ class Problem:
         paid = self.history.preparation.cohort.reward.terminal
         return 0.0 if paid is None else max(paid.discharge, paid.horizon)
 
-    @property
-    def max_steps(self) -> int:
-        """Steps of the longest stay."""
-        return self.history.preparation.cohort.max_steps
-
 
 def _by_block(ask: Callable[[slice], torch.Tensor], rows: int) -> torch.Tensor:
     return torch.cat([ask(slice(i, i + BLOCK)) for i in range(0, rows, BLOCK)])

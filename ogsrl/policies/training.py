@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
-from ogsrl.errors import ModelError
+from ogsrl.errors import ModelError, SpecError
 from ogsrl.modeldir import load_model, save_model
 from ogsrl.policies.config import AlgorithmParams, OgsrlParams, TrainParams
+from ogsrl.policies.deployed import Actor
 from ogsrl.policies.learner import Learner
 from ogsrl.policies.problem import Problem
 from ogsrl.policies.saved import save_policy
@@ -61,6 +62,33 @@ class Place:
         return self.policies / f"step_{step}"
 
 
+def check(algorithm: AlgorithmParams, train: TrainParams) -> None:
+    """Settings that do not go together are named before anything is trained."""
+    if algorithm.peer is not None:
+        from ogsrl.policies.peers import PEERS  # noqa: PLC0415 - d3rlpy takes seconds to import
+
+        if algorithm.peer not in PEERS:
+            raise SpecError(
+                f"algorithms.{algorithm.name}.peer: {algorithm.peer} is not known; there are "
+                f"{', '.join(PEERS)}"
+            )
+        return
+    settings = algorithm.ogsrl or OgsrlParams()
+    if not settings.cloning_only and train.checkpoint_every % settings.refresh:
+        raise SpecError(
+            f"train.checkpoint_every: {train.checkpoint_every} is no multiple of "
+            f"algorithms.{algorithm.name}.ogsrl.refresh, {settings.refresh}; policies are kept "
+            "only where rollouts start anew, so change one of the two"
+        )
+
+
+def steps_of(algorithm: AlgorithmParams, train: TrainParams) -> int:
+    """How many steps `train_seed` will tell of."""
+    settings = algorithm.ogsrl or OgsrlParams()
+    alone = algorithm.peer is None and settings.cloning_only
+    return settings.start_steps if alone else train.steps
+
+
 def train_seed(
     problem: Problem,
     algorithm: AlgorithmParams,
@@ -69,56 +97,96 @@ def train_seed(
     place: Place,
     progress: Progress = lambda _: None,
 ) -> Seed:
-    """Train, saving a policy every `checkpoint_every` steps; KeyboardInterrupt passes through."""
-    place.policies.mkdir(parents=True, exist_ok=True)
-    if algorithm.peer is not None:
-        return _peer(problem, algorithm.peer, train, seed, place, progress)
+    """Train, saving a policy every `checkpoint_every` steps and a checkpoint every refresh.
+
+    KeyboardInterrupt passes through. The checkpoint stays: who moves the policies to where they
+    belong removes it, so that a stage that was stopped does not train a finished seed again.
+    """
     settings = algorithm.ogsrl or OgsrlParams()
-    if settings.cloning_only:
-        return _cloned(problem, settings, seed, place)
-    learner, done = Learner(problem, settings, seed, train.steps), Seed(seed)
+    done = Seed(seed)
+    if algorithm.peer is not None or settings.cloning_only:
+        _empty(place)
+        if algorithm.peer is None:
+            return _cloned(problem, algorithm, settings, done, place, progress)
+        return _peer(problem, algorithm, train, done, place, progress)
+    learner = Learner(problem, settings, seed, train.steps)
     begun = _resume(learner, done, place)
     progress(learner.step)
     try:
         if not begun:
+            _empty(place)
             learner.begin()
         while learner.step < train.steps:
             # whole refreshes: rollouts are not part of a checkpoint
-            steps = min(train.checkpoint_every, train.steps - learner.step)
+            steps = min(settings.refresh, train.steps - learner.step)
             for row in learner.train(steps):
                 done.log.append({"seed": float(seed), **row})
-            about = {"algorithm": algorithm.name, "seed": seed, "step": learner.step}
-            save_policy(place.policy(learner.step), learner.policy, problem.history, about)
-            done.steps.append(learner.step)
+            if learner.step % train.checkpoint_every == 0 or learner.step == train.steps:
+                _keep(learner.policy, problem, algorithm, done, place, learner.step)
             _save(learner, done, place)
             progress(steps)
     except ModelError as error:
         done.status = str(error)
-    else:
-        shutil.rmtree(place.checkpoint, ignore_errors=True)
     return done
 
 
+def _empty(place: Place) -> None:
+    """Nothing of an earlier, different run stays."""
+    shutil.rmtree(place.policies, ignore_errors=True)
+    shutil.rmtree(place.checkpoint, ignore_errors=True)
+    place.policies.mkdir(parents=True)
+
+
+def _keep(
+    actor: Actor,
+    problem: Problem,
+    algorithm: AlgorithmParams,
+    done: Seed,
+    place: Place,
+    step: int,
+) -> None:
+    about = {"algorithm": algorithm.name, "seed": done.seed, "step": step}
+    save_policy(place.policy(step), actor, problem.history, about)
+    done.steps.append(step)
+
+
 def _peer(
-    problem: Problem, name: str, train: TrainParams, seed: int, place: Place, progress: Progress
+    problem: Problem,
+    algorithm: AlgorithmParams,
+    train: TrainParams,
+    done: Seed,
+    place: Place,
+    progress: Progress,
 ) -> Seed:
     from ogsrl.policies.peers import fit_peer  # noqa: PLC0415 - d3rlpy takes seconds to import
 
+    name, seed = str(algorithm.peer), done.seed
     try:
         actor = fit_peer(name, problem.rows, problem.history, train.steps, seed, progress)
     except ModelError as error:
-        return Seed(seed, status=str(error))
-    about = {"algorithm": name, "seed": seed, "step": train.steps}
-    save_policy(place.policy(train.steps), actor, problem.history, about)
-    return Seed(seed, steps=[train.steps])
+        done.status = str(error)
+    else:
+        _keep(actor, problem, algorithm, done, place, train.steps)
+    return done
 
 
-def _cloned(problem: Problem, settings: OgsrlParams, seed: int, place: Place) -> Seed:
-    learner = Learner(problem, settings, seed, 0)
-    learner.begin()
-    about = {"algorithm": "bc", "seed": seed, "step": settings.start_steps}
-    save_policy(place.policy(settings.start_steps), learner.policy, problem.history, about)
-    return Seed(seed, steps=[settings.start_steps])
+def _cloned(
+    problem: Problem,
+    algorithm: AlgorithmParams,
+    settings: OgsrlParams,
+    done: Seed,
+    place: Place,
+    progress: Progress,
+) -> Seed:
+    learner = Learner(problem, settings, done.seed, 0)
+    try:
+        learner.begin()
+    except ModelError as error:
+        done.status = str(error)
+    else:
+        _keep(learner.policy, problem, algorithm, done, place, settings.start_steps)
+    progress(settings.start_steps)
+    return done
 
 
 def _save(learner: Learner, done: Seed, place: Place) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from ogsrl.dynamics.config import DynamicsParams
 from ogsrl.dynamics.fitting import fit
+from ogsrl.errors import SpecError
 from ogsrl.guardian.christoffel import ChristoffelGuardian
 from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.config import GuardianParams
@@ -21,7 +22,7 @@ from ogsrl.policies.outlook import outlook
 from ogsrl.policies.problem import Problem
 from ogsrl.policies.rollouts import World
 from ogsrl.policies.saved import load_policy
-from ogsrl.policies.training import Place, train_seed
+from ogsrl.policies.training import Place, check, train_seed
 from tests.guardian.cohorts import simulated
 from tests.policies.clinicians import behaviour
 
@@ -152,7 +153,17 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
             for run in ("whole", "parts")
         ]
         assert files[0] == files[1]
-    assert not (tmp_path / "parts" / "checkpoint").exists()
+
+
+def test_a_finished_seed_is_not_trained_again_before_its_policies_are_moved(tmp_path: Path) -> None:
+    algorithm, train = (
+        AlgorithmParams(name="ogsrl", ogsrl=SMALL),
+        TrainParams(steps=20, checkpoint_every=20),
+    )
+    first = train_seed(problem(), algorithm, train, 3, place(tmp_path))
+    told: list[int] = []
+    assert train_seed(problem(), algorithm, train, 3, place(tmp_path), told.append) == first
+    assert told == [20], "all of its steps at once"
 
 
 def test_another_run_s_checkpoint_is_not_gone_on_from(tmp_path: Path) -> None:
@@ -166,7 +177,18 @@ def test_another_run_s_checkpoint_is_not_gone_on_from(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train_seed(problem(), algorithm, train, 3, place(tmp_path), stop)
     other = replace(place(tmp_path), made_of="other data")
+    left = place(tmp_path).policy(999)
+    left.mkdir()
     assert [row["step"] for row in train_seed(problem(), algorithm, train, 3, other).log] == [0, 20]
+    assert not left.exists(), "a policy of the other run would be mistaken for one of this"
+
+
+def test_settings_that_do_not_go_together_are_named(tmp_path: Path) -> None:
+    odd = AlgorithmParams(name="ogsrl", ogsrl=SMALL)
+    with pytest.raises(SpecError, match=r"train\.checkpoint_every: 30 .*algorithms\.ogsrl\.ogsrl"):
+        check(odd, TrainParams(steps=60, checkpoint_every=30))
+    with pytest.raises(SpecError, match=r"algorithms\.x\.peer: d3rlpy_sac is not known; there are"):
+        check(AlgorithmParams(name="x", peer="d3rlpy_sac"), TrainParams())
 
 
 def test_a_number_that_is_none_ends_its_seed_alone_and_says_where(tmp_path: Path) -> None:
