@@ -22,6 +22,7 @@ STAGES = {
     "dynamics": "what patients do next -> models/NAME/dynamics/, reports/NAME/dynamics.json",
     "guardian": "where the data end -> models/NAME/guardian/, reports/NAME/guardian.json",
     "train": "policies -> models/NAME/policies/ALGORITHM/, reports/NAME/train_ALGORITHM.json",
+    "select": "who is put forward -> models/NAME/selected/, reports/NAME/selection.json",
 }
 
 

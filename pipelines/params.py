@@ -19,6 +19,7 @@ from ogsrl.errors import SpecError
 from ogsrl.guardian.config import GuardianParams
 from ogsrl.policies.config import AlgorithmParams, TrainParams
 from ogsrl.preparation import PrepareParams
+from ogsrl.selection.config import SelectParams
 
 COHORT_NAME = r"^[a-z][a-z0-9_]{0,39}$"
 CohortName = Annotated[str, Field(pattern=COHORT_NAME)]
@@ -63,6 +64,7 @@ class Params(Section):
     dynamics: DynamicsParams = Field(default_factory=DynamicsParams)
     guardian: GuardianParams = Field(default_factory=GuardianParams)
     train: TrainParams = Field(default_factory=TrainParams)
+    select: SelectParams = Field(default_factory=SelectParams)
     algorithms: dict[str, AlgorithmParams] = Field(default_factory=dict)
 
 

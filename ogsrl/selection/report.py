@@ -45,6 +45,16 @@ def too_few_report(needed: int, params: SelectParams) -> dict[str, Any]:
     }
 
 
+def nothing_to_select_report(params: SelectParams) -> dict[str, Any]:
+    """What is written where training saved no policy."""
+    return {
+        "status": "nothing_was_trained",
+        "params": params.model_dump(mode="json"),
+        "chosen": None,
+        "candidates": [],
+    }
+
+
 def _who(one: Candidate) -> dict[str, Any]:
     return {
         "name": one.name,

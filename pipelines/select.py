@@ -1,0 +1,116 @@
+"""Stage select: who is put forward -> models/NAME/selected/, reports/NAME/selection.json, figure.
+
+Judges on validation patients alone, in a second model fitted on them and by fitted Q evaluation.
+Nobody may be feasible: then `no policy` is saved, which always defers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from ogsrl.behaviour.policy import Behaviour
+from ogsrl.dynamics.config import TooFewPatients
+from ogsrl.errors import ModelError
+from ogsrl.figures.select import FIGURES, nobody_judged
+from ogsrl.figures.style import save_svg
+from ogsrl.guardian.members import GUARDIANS
+from ogsrl.guardian.protocol import Guardian
+from ogsrl.policies.deployed import Actor, Deployed
+from ogsrl.policies.saved import load_policy, save_policy
+from ogsrl.preparation.history import History
+from ogsrl.selection.choose import Candidate, Grounds, Selection, select
+from ogsrl.selection.report import describe, nothing_to_select_report, too_few_report
+from ogsrl.selection.screen import second_model
+from pipelines.parts import load_parts
+from pipelines.stage import Stage, write_json
+
+
+def run(stage: Stage) -> None:
+    """Gather every policy that training saved, choose, and say why each other one lost."""
+    validation = load_parts(stage, "validation")["validation"]
+    history = validation.history
+    behaviour = Behaviour.load(stage.model("behaviour"), history.preparation)
+    asked = behaviour if behaviour.status == "fitted" else None
+    kind = GUARDIANS[stage.params.guardian.kind]
+    guardian = kind.load(stage.model("guardian"), history, asked)
+    candidates = list(_candidates(stage, history, behaviour, guardian))
+    params = stage.params.select
+    if not candidates:
+        _write(stage, history, None, nothing_to_select_report(params))
+        return
+    generator = torch.Generator().manual_seed(stage.params.seed)
+    try:
+        with stage.progress("second model, epochs") as update:
+            model = second_model(validation, stage.params.dynamics, generator, update)
+    except TooFewPatients as few:
+        _write(stage, history, None, too_few_report(few.needed, params))
+        return
+    grounds = Grounds(validation, behaviour, model, stage.params.guardian.max_refusal)
+    with stage.progress("candidates and fits, steps", _work(stage, len(candidates))) as update:
+        chosen = select(
+            candidates, grounds, params, generator, progress=lambda _what, more: update(more)
+        )
+    _write(stage, history, chosen, describe(chosen, params))
+
+
+def _candidates(
+    stage: Stage, history: History, behaviour: Behaviour, guardian: Guardian
+) -> Iterator[Candidate]:
+    """Every checkpoint of every seed; what training says it saved must be there."""
+    for algorithm in stage.params.train.algorithms:
+        folder = stage.model("policies", algorithm)
+        for seed, ended in _status(stage, algorithm)["seeds"].items():
+            for step in ended["steps"]:
+                found = folder / f"seed_{seed}" / f"step_{step}"
+                actor, _ = load_policy(found, history, behaviour)
+                yield Candidate(
+                    name=f"{algorithm}, seed {seed}, step {step}",
+                    algorithm=algorithm,
+                    seed=int(seed),
+                    checkpoint=f"step_{step}",
+                    deployed=Deployed.of(actor, guardian, history),
+                )
+
+
+def _status(stage: Stage, algorithm: str) -> dict[str, Any]:
+    file = stage.model("policies", algorithm, "status.json")
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"train.algorithms: {algorithm} is not trained; run train --algorithm {algorithm}"
+        ) from None
+    return found
+
+
+def _work(stage: Stage, candidates: int) -> int:
+    fqe = stage.params.select.fqe
+    return candidates + fqe.start_steps + fqe.steps
+
+
+def _write(
+    stage: Stage, history: History, selection: Selection | None, report: dict[str, Any]
+) -> None:
+    """The policy put forward, or nobody; report and figure."""
+    chosen = None if selection is None else selection.chosen
+    about: dict[str, Any] = {"status": report["status"]}
+    actor: Actor | None = None
+    if chosen is not None:
+        actor = chosen.deployed.actor
+        about |= {"algorithm": chosen.algorithm, "seed": chosen.seed, "step": chosen.checkpoint}
+    save_policy(stage.model("selected"), actor, history, about)
+    write_json(stage.report("selection.json"), report)
+    folder = stage.report("figures")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, draw in FIGURES.items():
+        figure = draw(report) if report["candidates"] else nobody_judged(report["status"])
+        save_svg(figure, folder / f"{name}.svg")
+    name = "nobody" if chosen is None else chosen.name
+    stage.say(f"{report['status'].replace('_', ' ')}: {name} of {len(report['candidates'])}")
+    for one in report["candidates"]:
+        if one["finalist"]:
+            stage.say(f"{one['name']}: {one['reason']}")
