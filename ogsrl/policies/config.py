@@ -25,7 +25,7 @@ class OgsrlParams(_Frozen):
     hidden: int = Field(256, ge=4, le=4096, description="Units of each of two hidden layers.")
     batch_size: int = Field(256, ge=8, description="Rows of an actor's step, half of each source.")
     value_batch: int = Field(512, ge=8, description="Model rows of a critics' step.")
-    actor_rate: float = Field(3e-4, gt=0, le=1, description="Learning rate of the actor.")
+    actor_rate: float = Field(6e-4, gt=0, le=1, description="Learning rate of the actor.")
     critic_rate: float = Field(1e-3, gt=0, le=1, description="Learning rate of the critics.")
     target_rate: float = Field(0.02, gt=0, le=1, description="How fast targets follow critics.")
     discount: float | None = Field(
@@ -39,6 +39,7 @@ class OgsrlParams(_Frozen):
         600, ge=0, description="Critics' first steps, towards the clinicians' own returns."
     )
     refresh: int = Field(150, ge=1, description="Steps between rollouts.")
+    pool: int = Field(3, ge=1, description="So many refreshes' rollouts are learned from.")
     starts: int = Field(2000, ge=1, description="Training rows from which rollouts start.")
     horizon: int = Field(5, ge=1, description="Steps of a rollout.")
     first_decisions: int = Field(
@@ -56,10 +57,10 @@ class OgsrlParams(_Frozen):
     refusal_start: float = Field(1.0, ge=0, description="mu_g at the first step.")
     refusal_proportional: float = Field(0.5, ge=0, description="P of mu_g.")
     refusal_integral: float = Field(0.15, ge=0, description="I of mu_g.")
-    margin: float = Field(0.1, gt=0, description="tau of the softplus, in ranks.")
-    margin_weight: float = Field(1.0, ge=0, description="Weight of the softplus.")
+    margin: float = Field(0.03, gt=0, description="tau of the softplus, in ranks.")
+    margin_weight: float = Field(2.0, ge=0, description="Weight of the softplus.")
     clinicians: float = Field(
-        0.085, ge=0, description="Weight of the squared distance from the logged dose."
+        0.005, ge=0, description="Weight of the squared distance from the logged dose."
     )
 
 

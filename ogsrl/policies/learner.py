@@ -87,6 +87,7 @@ class Learner:
         self._offset = problem.best_end if rewards == 1 else 0.0
         self.step = 0
         self.shares: Shares | None = None
+        self._pool: list[Rows] = []
         self._rows: Rows | None = None
 
     @property
@@ -127,7 +128,8 @@ class Learner:
         begun = problem.rows.states[self._drawn(len(problem.rows.row), params.starts)]
         rolled = world.roll(begun, params.horizon, g)
         followed, shares = world.follow(problem.rows.states[first], self._discounts, g)
-        self._rows, self.shares = Rows.joined([rolled, followed]), shares
+        self._pool = [*self._pool, Rows.joined([rolled, followed])][-params.pool :]
+        self._rows, self.shares = Rows.joined(self._pool), shares
         if params.constraints and params.multipliers == "adapted":
             self.costs.update(shares.totals[1:-1])
         if params.guardian:
@@ -262,6 +264,8 @@ class Learner:
             "costs": self.costs.tensors(),
             "refusals": self.refusals.tensors(),
         }
+        older = self._pool[1 - self.params.pool :] if self.params.pool > 1 else []
+        parts |= {f"pool_{k}": vars(rows) for k, rows in enumerate(older)}
         for name, held in parts.items():
             found |= {f"{name}.{key}": value for key, value in held.items()}
         return {name: value.clone() for name, value in found.items()}
@@ -281,5 +285,10 @@ class Learner:
         for name, multipliers in (("costs", self.costs), ("refusals", self.refusals)):
             own = {k.removeprefix(f"{name}."): v for k, v in tensors.items()}
             multipliers.restore({k: own[k] for k in multipliers.tensors()})
+        self._pool = []
+        while f"pool_{len(self._pool)}.states" in tensors:
+            name = f"pool_{len(self._pool)}."
+            held = {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
+            self._pool.append(Rows(**held))
         self.step = int(tensors["step"])
         self.generator.set_state(tensors["generator"])

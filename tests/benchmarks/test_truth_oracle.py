@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +19,12 @@ from benchmarks._oracle_actors import (
     sums,
 )
 from ogsrl.guardian.christoffel import ChristoffelGuardian
-from ogsrl.guardian.columns import Layout
-from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.protocol import Rows
+from ogsrl.policies.actors import ConstantActor
 from ogsrl.policies.deployed import Deployed
 from ogsrl.preparation.history import History
 from ogsrl.sources.simulator import Protocol, ProtocolSettings
-from tests.guardian.cohorts import simulated
+from tests.guardian.cohorts import guarded, simulated
 
 Floats = NDArray[np.float64]
 LOW, HIGH = np.zeros(6), np.full(6, 10.0)
@@ -93,17 +91,6 @@ def test_a_log_of_another_search_is_not_believed(tmp_path: Path) -> None:
     assert asked == [0, 1, 2]
 
 
-@dataclass(frozen=True)
-class Always:
-    """Proposes the same scaled doses to everybody."""
-
-    doses: tuple[float, ...]
-
-    def propose(self, states: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        del generator
-        return torch.tensor(self.doses).expand(len(states), -1)
-
-
 @pytest.fixture(scope="module")
 def history() -> History:
     return simulated()[0]["train"].history
@@ -111,12 +98,7 @@ def history() -> History:
 
 @pytest.fixture(scope="module")
 def guardian() -> ChristoffelGuardian:
-    parts = {name: Rows.of(stays) for name, stays in simulated()[0].items()}
-    layout, rows = Layout.of(simulated()[0]["train"].history), parts["calibration"]
-    made = ChristoffelGuardian.fit(
-        [parts["train"]], layout, GuardianParams(degree=1), torch.Generator().manual_seed(0)
-    )
-    return made.calibrate(rows.states, rows.doses, rows.patient, 0.05)
+    return guarded()
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +110,7 @@ def test_who_keeps_to_the_region_is_refused_less_and_moved_only_where_refused(
     history: History, guardian: ChristoffelGuardian, fresh: Rows
 ) -> None:
     generator = torch.Generator().manual_seed(0)
-    wild = Always((0.6, 0.2))
+    wild = ConstantActor((0.6, 0.2))
     plain = Deployed.of(wild, guardian, history)
     keeping = Deployed.of(Nearest.of(wild, guardian, history), guardian, history)
     before, after = (d.decide(fresh.states, generator) for d in (plain, keeping))

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ogsrl.guardian.christoffel import ChristoffelGuardian
 from ogsrl.guardian.columns import Layout
+from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.protocol import Rows
 from ogsrl.preparation import (
     DoseTransform,
@@ -47,6 +49,20 @@ def simulated(
     preparation = fit(TrainingRows.of(frames["train"], cohort), cohort, params)
     prepared = {part: preparation.apply(frame) for part, frame in frames.items()}
     return {part: stay_tensors(p, preparation) for part, p in prepared.items()}, prepared
+
+
+@cache
+def guarded() -> ChristoffelGuardian:
+    """The region of the smallest simulated cohort, calibrated."""
+    parts = simulated()[0]
+    fresh = Rows.of(parts["calibration"])
+    made = ChristoffelGuardian.fit(
+        [Rows.of(parts["train"])],
+        Layout.of(parts["train"].history),
+        GuardianParams(degree=1),
+        torch.Generator().manual_seed(0),
+    )
+    return made.calibrate(fresh.states, fresh.doses, fresh.patient, 0.05)
 
 
 def planted(

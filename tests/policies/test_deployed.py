@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 import torch
 
 from ogsrl.guardian.christoffel import ChristoffelGuardian
-from ogsrl.guardian.columns import Layout
-from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.protocol import Rows
+from ogsrl.policies.actors import ConstantActor
 from ogsrl.policies.deployed import NO_POLICY, NOT_A_NUMBER, Deployed
 from ogsrl.preparation.history import History
-from tests.guardian.cohorts import simulated
-
-
-@dataclass(frozen=True)
-class Always:
-    """Proposes the same scaled doses to everybody."""
-
-    doses: tuple[float, ...]
-
-    def propose(self, states: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        del generator
-        return torch.tensor(self.doses).expand(len(states), -1)
+from tests.guardian.cohorts import guarded, simulated
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +20,7 @@ def history() -> History:
 
 @pytest.fixture(scope="module")
 def guardian() -> ChristoffelGuardian:
-    parts = {name: Rows.of(stays) for name, stays in simulated()[0].items()}
-    layout, rows = Layout.of(simulated()[0]["train"].history), parts["calibration"]
-    made = ChristoffelGuardian.fit(
-        [parts["train"]], layout, GuardianParams(degree=1), torch.Generator().manual_seed(0)
-    )
-    return made.calibrate(rows.states, rows.doses, rows.patient, 0.05)
+    return guarded()
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +40,7 @@ def test_what_clinicians_do_is_ordered_as_it_was_given(
 def test_the_verdict_is_the_guardians_on_the_dose_as_ordered(
     history: History, guardian: ChristoffelGuardian, fresh: Rows
 ) -> None:
-    deployed = Deployed.of(Always((0.4, -0.2)), guardian, history)
+    deployed = Deployed.of(ConstantActor((0.4, -0.2)), guardian, history)
     decided = deployed.decide(fresh.states, torch.Generator())
     supported = guardian.supported(fresh.states, decided.doses)
     hazard = deployed.hazardous(fresh.states, decided.doses)
@@ -68,7 +49,7 @@ def test_the_verdict_is_the_guardians_on_the_dose_as_ordered(
 
 
 def test_a_hazard_is_deferred_though_the_data_support_it(history: History, fresh: Rows) -> None:
-    nothing = Deployed.of(Always((-1.0, -1.0)), None, history)
+    nothing = Deployed.of(ConstantActor((-1.0, -1.0)), None, history)
     decided = nothing.decide(fresh.states, torch.Generator())
     chart = {
         name: history.preparation.states[name].inverse(
@@ -93,7 +74,7 @@ def test_a_hazard_is_deferred_though_the_data_support_it(history: History, fresh
 def test_a_row_that_cannot_be_read_is_deferred_whichever_column_it_is(
     history: History, guardian: ChristoffelGuardian, fresh: Rows, guarded: bool
 ) -> None:
-    deployed = Deployed.of(Always((0.4, -0.2)), guardian if guarded else None, history)
+    deployed = Deployed.of(ConstantActor((0.4, -0.2)), guardian if guarded else None, history)
     states, doses = fresh.states[:60].clone(), fresh.doses[:60].clone()
     unread = history.names.index("comorbidity")  # the guardian does not look at it
     states[0, unread], states[1, history.names.index("map")] = torch.nan, torch.inf
@@ -122,7 +103,7 @@ def test_no_policy_defers_always(
 def test_each_deferral_has_a_rule_and_nothing_else_has(
     history: History, guardian: ChristoffelGuardian, fresh: Rows
 ) -> None:
-    deployed = Deployed.of(Always((0.9, 0.6)), guardian, history)
+    deployed = Deployed.of(ConstantActor((0.9, 0.6)), guardian, history)
     decided = deployed.decide(fresh.states, torch.Generator())
     rules = deployed.rules(fresh.states, decided)
     assert [rule is not None for rule in rules] == decided.deferred.tolist()

@@ -12,10 +12,6 @@ import torch
 from ogsrl.dynamics.config import DynamicsParams
 from ogsrl.dynamics.fitting import fit
 from ogsrl.errors import SpecError
-from ogsrl.guardian.christoffel import ChristoffelGuardian
-from ogsrl.guardian.columns import Layout
-from ogsrl.guardian.config import GuardianParams
-from ogsrl.guardian.protocol import Rows
 from ogsrl.policies.config import AlgorithmParams, OgsrlParams, TrainParams
 from ogsrl.policies.learner import Learner
 from ogsrl.policies.outlook import outlook
@@ -23,7 +19,7 @@ from ogsrl.policies.problem import Problem
 from ogsrl.policies.rollouts import World
 from ogsrl.policies.saved import load_policy
 from ogsrl.policies.training import Place, check, train_seed
-from tests.guardian.cohorts import simulated
+from tests.guardian.cohorts import guarded, simulated
 from tests.policies.clinicians import behaviour
 
 SMALL = OgsrlParams(
@@ -45,11 +41,7 @@ def problem() -> Problem:
     g = torch.Generator().manual_seed(0)
     small = DynamicsParams(members=2, hidden=16, hidden_ends=8, max_epochs=4)
     dynamics = fit(parts["train"], parts["calibration"], small, g)
-    layout, rows = Layout.of(parts["train"].history), Rows.of(parts["calibration"])
-    guardian = ChristoffelGuardian.fit(
-        [Rows.of(parts["train"])], layout, GuardianParams(degree=1), g
-    ).calibrate(rows.states, rows.doses, rows.patient, 0.05)
-    return Problem.of(parts["train"], behaviour(), dynamics, guardian)
+    return Problem.of(parts["train"], behaviour(), dynamics, guarded())
 
 
 def place(folder: Path) -> Place:

@@ -1,4 +1,4 @@
-"""What policies do to patients, where that is known: `python -m benchmarks._truth`.
+"""What policies do to patients, where that is known: `python -m benchmarks.truth`.
 
 Each policy as Deployed in the true simulator, on 100,000 fresh patients with common random numbers,
 between the clinicians and the best policy that two searches find under the same guardian; then the
@@ -8,7 +8,7 @@ same for selected policies of three harder cohorts. Finished parts are not done 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from benchmarks._report import arguments, report
 from benchmarks._truth_cohorts import HARDER, ROOT, Place, digest, make
 from benchmarks._truth_figures import HarderResult, SeedResult, default_figures, harder_figures
 from benchmarks._truth_measure import Named, Patients, margins, measured, table
-from ogsrl.policies.deployed import Deployed
+from benchmarks._truth_training import Trained, train_and_select
 from ogsrl.sources.simulator import Clinicians, DenoisedClinicians, Truth, paired_difference
 
 #: Seeds that nothing was chosen by; development uses others.
@@ -31,31 +31,12 @@ PATIENT_SEED, DEVELOPMENT_PATIENT_SEED = 530_000, 540_000
 REFERENCES = ("clinicians", "clinicians, mean dose", "clinicians, median dose")
 
 
-@dataclass(frozen=True)
-class Trained:
-    """One seed of an algorithm after training and selection.
-
-    Attributes:
-        deployed: The checkpoint that selection chose inside this seed, as it acts.
-        key: A hash of the policy's files, under which its truth is remembered.
-        checkpoint: Which checkpoint it is.
-        selected: Whether selection found it feasible; if none was, the one of least upper bound.
-        multipliers: Share of updates in which each multiplier was positive; empty if it has none.
-    """
-
-    algorithm: str
-    seed: int
-    deployed: Deployed
-    key: str
-    checkpoint: str
-    selected: bool
-    multipliers: Mapping[str, float]
-
-
 #: Trains an algorithm in a cohort's place, a policy a seed, and selects a checkpoint of each.
-TrainAndSelect = Callable[[Place, str, Sequence[int]], list[Trained]]
+TrainAndSelect = Callable[[Place, str, Sequence[int]], Iterable[Trained]]
 
 OURS, CLONING = "ogsrl", "bc"
+#: Other baselines and ablations: told in the table, one seed each.
+ONCE = ("td3bc",)
 
 
 @dataclass(frozen=True)
@@ -144,7 +125,7 @@ def compare(
     search: SearchSize,
     patients: Patients,
     folder: Path,
-    train_and_select: TrainAndSelect | None,
+    trainer: TrainAndSelect | None,
     processes: int,
 ) -> dict[str, float]:
     """The truth table of the default cohort, and its figures.
@@ -155,7 +136,7 @@ def compare(
         search: How long to look for the oracle.
         patients: On whom everybody is measured.
         folder: Where parts are kept.
-        train_and_select: None: references and oracle alone are measured.
+        trainer: None: references and oracle alone are measured.
         processes: For the oracle's searches.
     """
     truths = {one.name: measured(one, place, patients, folder) for one in references(place)}
@@ -169,9 +150,9 @@ def compare(
     figures |= oracle_figures(found, truths[reference].mortality)
     results: dict[str, list[SeedResult]] = {}
     for algorithm, seeds in algorithms.items():
-        if train_and_select is None:
+        if trainer is None:
             break
-        for trained in train_and_select(place, algorithm, seeds):
+        for trained in trainer(place, algorithm, seeds):
             acting = named(trained)
             truths[acting.name] = measured(acting, place, patients, folder)
             result = seed_result(trained, truths[acting.name], clinicians, place)
@@ -199,10 +180,10 @@ def compare(
 
 
 def harder(
-    place: Place, seed: int, patients: Patients, folder: Path, train_and_select: TrainAndSelect
+    place: Place, seed: int, patients: Patients, folder: Path, trainer: TrainAndSelect
 ) -> HarderResult:
     """One harder cohort: the policy that selection lets through, if any, against clinicians."""
-    (trained,) = train_and_select(place, OURS, [seed])
+    (trained,) = trainer(place, OURS, [seed])
     if not trained.selected:
         return HarderResult(None, None)
     clinicians = measured(references(place)[0], place, patients, folder)
@@ -215,14 +196,14 @@ def harder(
 
 def main(
     argv: Sequence[str] | None = None,
-    train_and_select: TrainAndSelect | None = None,
-    once: Sequence[str] = (),
+    trainer: TrainAndSelect | None = train_and_select,
+    once: Sequence[str] = ONCE,
 ) -> dict[str, float]:
-    """Run, print, and return the figures; without a trainer, of references and oracle alone.
+    """Run, print, and return the figures.
 
     Args:
         argv: Flags.
-        train_and_select: How policies are made.
+        trainer: How policies are made; None: references and oracle alone are measured.
         once: Other baselines and ablations: told in the table, one seed each.
     """
     parser = arguments("truth", __doc__)
@@ -247,14 +228,14 @@ def main(
         place = make(work / "cohorts", size.options, cohort_seed, size.changes)
         algorithms = {OURS: seeds, CLONING: seeds, **{name: seeds[:1] for name in once}}
         figures |= compare(
-            place, algorithms, size.search, patients, parts, train_and_select, options.processes
+            place, algorithms, size.search, patients, parts, trainer, options.processes
         )
-    if options.only in (None, "harder") and train_and_select is not None and size.harder:
+    if options.only in (None, "harder") and trainer is not None and size.harder:
         found = {}
         for name, changed in size.harder.items():
             place = make(work / "cohorts", {**size.options, **changed}, cohort_seed, size.changes)
             print(f"harder cohort: {name}")
-            found[name] = harder(place, first, patients, parts, train_and_select)
+            found[name] = harder(place, first, patients, parts, trainer)
         figures |= harder_figures(found)
     report("truth", figures, options.json)
     return figures
