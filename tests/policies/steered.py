@@ -74,6 +74,11 @@ class Place:
             disagreement=None,
         )
 
+    def step_with_gradient(
+        self, states: torch.Tensor, doses: torch.Tensor, generator: torch.Generator
+    ) -> Next:
+        return self.step(states, doses, generator)
+
 
 @dataclass(frozen=True)
 class Anything:
