@@ -19,13 +19,16 @@ from ogsrl.modeldir import load_model, save_model
 from ogsrl.policies.config import AlgorithmParams, OgsrlParams, TrainParams
 from ogsrl.policies.cpo import Cpo
 from ogsrl.policies.deployed import Actor
+from ogsrl.policies.discrete import DiscreteOGSRL
 from ogsrl.policies.learner import Learner
 from ogsrl.policies.problem import Problem
 from ogsrl.policies.saved import save_policy
+from ogsrl.policies.table import TableProblem
 
 KIND = "training"
 Progress = Callable[[int], None]
-AnyLearner = Learner | Cpo
+AnyLearner = Learner | Cpo | DiscreteOGSRL
+AnyProblem = Problem | TableProblem
 
 
 @dataclass
@@ -92,8 +95,14 @@ def period_of(algorithm: AlgorithmParams) -> tuple[str, int]:
     return "ogsrl.refresh", (algorithm.ogsrl or OgsrlParams()).refresh
 
 
-def learner_of(problem: Problem, algorithm: AlgorithmParams, seed: int, steps: int) -> AnyLearner:
-    """The loop that an entry of `algorithms` asks for."""
+def learner_of(
+    problem: AnyProblem, algorithm: AlgorithmParams, seed: int, steps: int
+) -> AnyLearner:
+    """The loop that an entry of `algorithms` asks for, in its form for this cohort."""
+    if isinstance(problem, TableProblem):
+        if algorithm.cpo is not None:
+            raise ModelError("cpo: it has no form for a table; take it out of `train`")
+        return DiscreteOGSRL(problem, algorithm.ogsrl or OgsrlParams(), seed, steps)
     if algorithm.cpo is not None:
         return Cpo(problem, algorithm.cpo, seed, steps)
     return Learner(problem, algorithm.ogsrl or OgsrlParams(), seed, steps)
@@ -107,7 +116,7 @@ def steps_of(algorithm: AlgorithmParams, train: TrainParams) -> int:
 
 
 def train_seed(
-    problem: Problem,
+    problem: AnyProblem,
     algorithm: AlgorithmParams,
     train: TrainParams,
     seed: int,
@@ -126,7 +135,12 @@ def train_seed(
         if algorithm.peer is None:
             return _cloned(problem, algorithm, settings, done, place, progress)
         return _peer(problem, algorithm, train, done, place, progress)
-    learner = learner_of(problem, algorithm, seed, train.steps)
+    try:
+        learner = learner_of(problem, algorithm, seed, train.steps)
+    except ModelError as error:
+        _empty(place)
+        done.status = str(error)
+        return done
     begun = _resume(learner, done, place)
     progress(learner.step)
     try:
@@ -156,7 +170,7 @@ def _empty(place: Place) -> None:
 
 def _keep(
     actor: Actor,
-    problem: Problem,
+    problem: AnyProblem,
     algorithm: AlgorithmParams,
     done: Seed,
     place: Place,
@@ -168,7 +182,7 @@ def _keep(
 
 
 def _peer(
-    problem: Problem,
+    problem: AnyProblem,
     algorithm: AlgorithmParams,
     train: TrainParams,
     done: Seed,
@@ -188,15 +202,15 @@ def _peer(
 
 
 def _cloned(
-    problem: Problem,
+    problem: AnyProblem,
     algorithm: AlgorithmParams,
     settings: OgsrlParams,
     done: Seed,
     place: Place,
     progress: Progress,
 ) -> Seed:
-    learner = Learner(problem, settings, done.seed, 0)
     try:
+        learner = learner_of(problem, algorithm, done.seed, 0)
         learner.begin()
     except ModelError as error:
         done.status = str(error)
