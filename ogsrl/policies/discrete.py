@@ -21,6 +21,8 @@ from ogsrl.policies.table import Table, TableProblem, Valued
 ALIKE = 1e-9
 #: How far above its limit a value may lie by rounding.
 NEAR = 1e-9
+#: Tables whose values are remembered.
+REMEMBERED = 16
 
 
 class DiscreteOGSRL:
@@ -57,8 +59,7 @@ class DiscreteOGSRL:
         self.cells = problem.clinicians.argmax(1)
         self.kept = self.cells
         self.step = 0
-        self._valued: tuple[torch.Tensor, Valued] | None = None
-        self._kept_valued: tuple[torch.Tensor, Valued] | None = None
+        self._valued: dict[bytes, Valued] = {}
 
     @property
     def policy(self) -> TableActor:
@@ -84,9 +85,9 @@ class DiscreteOGSRL:
 
     def advance(self) -> None:
         """Value, move the multipliers, change the table."""
-        params, seen = self.params, self._value()
-        if self._better(seen, self._value_kept()):
-            self.kept, self._kept_valued = self.cells, (self.cells, seen)
+        params, seen = self.params, self._value(self.cells)
+        if self._better(seen, self._value(self.kept)):
+            self.kept = self.cells
         if params.constraints and params.multipliers == "adapted":
             self.costs.update(seen.totals[1:-1].float())
         if params.guardian:
@@ -100,7 +101,7 @@ class DiscreteOGSRL:
 
     def measured(self) -> dict[str, float]:
         """The log's row: what the kept table comes to, and the multipliers now."""
-        seen = self._value_kept()
+        seen = self._value(self.kept)
         totals = dict(zip(self.problem.quantities, seen.totals.tolist(), strict=True))
         said = {
             "step": float(self.step),
@@ -125,15 +126,14 @@ class DiscreteOGSRL:
         reward = torch.tensor([1 / self.problem.spread])
         return torch.cat([reward, -costs, -self.refusals.values]).double()
 
-    def _value(self) -> Valued:
-        if self._valued is None or not torch.equal(self._valued[0], self.cells):
-            self._valued = self.cells, self.table.value(self.cells)
-        return self._valued[1]
-
-    def _value_kept(self) -> Valued:
-        if self._kept_valued is None or not torch.equal(self._kept_valued[0], self.kept):
-            self._kept_valued = self.kept, self.table.value(self.kept)
-        return self._kept_valued[1]
+    def _value(self, cells: torch.Tensor) -> Valued:
+        """Of a table; the last ones are remembered, since plans turn to and fro at a limit."""
+        key = cells.numpy().tobytes()
+        seen = self._valued.pop(key, None) or self.table.value(cells)
+        self._valued[key] = seen
+        if len(self._valued) > REMEMBERED:
+            self._valued.pop(next(iter(self._valued)))
+        return seen
 
     def _excess(self, seen: Valued) -> float:
         """The farthest beyond any limit that counts; at most 0 where all are met."""
@@ -163,4 +163,3 @@ class DiscreteOGSRL:
         for name, held in (("costs", self.costs), ("refusals", self.refusals)):
             held.restore({key: tensors[f"{name}.{key}"] for key in held.tensors()})
         self.step = int(tensors["step"])
-        self._valued = self._kept_valued = None

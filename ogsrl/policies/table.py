@@ -166,36 +166,52 @@ class Table:
         most, last = self.most, step == self.most - 1
         reward = self.paid_last if last else self.paid
         costs = self.death[..., None] * (most - step) / most
-        costs = costs + (0 if last else self.unsafe / most) + torch.zeros_like(self.unsafe)
+        costs = costs + (0 if last else 1) * self.unsafe / most
         refused = self.deferred.double() / most
         return torch.cat([reward[..., None], costs, refused[..., None]], 2)
 
-    def occupancy(self, cells: torch.Tensor) -> torch.Tensor:
-        """(steps, codes) the chance to decide there, under a table."""
-        on = self.follows[torch.arange(len(cells)), cells][:, : len(cells)]
-        there = [self.problem.begun]
-        for _ in range(self.most - 1):
-            there.append(there[-1] @ on)
-        return torch.stack(there)
-
     def value(self, cells: torch.Tensor) -> Valued:
-        """Exactly, by recursion over steps."""
-        place, codes = torch.arange(len(cells)), len(cells)
-        there = self.occupancy(cells)
-        # codes where nobody comes are decided for a stay that begins in one of them
-        weight = torch.where(there.sum(0) > 0, there, 1e-9)
-        quantities = len(self.problem.quantities)
-        value = torch.zeros(codes, quantities, dtype=torch.float64)
-        gains = torch.zeros(*self.deferred.shape, quantities, dtype=torch.float64)
-        for step in range(self.most - 1, -1, -1):
-            worth = self._now(step)
-            if step < self.most - 1:
-                worth = worth + self.discounts * (self.follows[..., :codes] @ value)
-            gains += (weight[step][:, None] * self.discounts**step)[:, None] * worth
-            value = worth[place, cells]
-        dies = (there * self.death[place, cells]).sum()
-        refused = (there * self.deferred[place, cells]).sum() / there.sum()
-        return Valued(self.problem.begun @ value, float(dies), float(refused), gains)
+        """Exactly: forwards where stays are, backwards what they are worth."""
+        place, codes, last = torch.arange(len(cells)), len(cells), self.most - 1
+        here = self.follows[place, cells]
+        on, now = here[:, :codes], [self._now(t)[place, cells] for t in (0, last)]
+        there = [self.problem.begun]
+        for _ in range(last):
+            there.append(there[-1] @ on)
+        weight = torch.stack(there)
+        values = [now[1]]
+        for step in range(last - 1, -1, -1):
+            # of a step's pay, the death's cost alone depends on its number
+            values.append(
+                self._at(now[0], here[:, codes], step) + self.discounts * (on @ values[-1])
+            )
+        value = torch.stack(values[::-1])
+        dies = (weight * here[:, codes]).sum()
+        refused = (weight * self.deferred[place, cells]).sum() / weight.sum()
+        total = self.problem.begun @ value[0]
+        return Valued(total, float(dies), float(refused), self._gains(weight, value))
+
+    def _at(self, now: torch.Tensor, death: torch.Tensor, step: int) -> torch.Tensor:
+        """What is paid in the first step, a step before the last."""
+        later = torch.zeros_like(now)
+        later[..., 1:-1] = death[..., None] * step / self.most
+        return now - later
+
+    def _gains(self, weight: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Sums over steps, without a pass over all pairs for each of them."""
+        codes, last = weight.shape[1], self.most - 1
+        # codes where nobody comes are decided for a stay that comes there at any step
+        weight = torch.where(weight.sum(0) > 0, weight, 1e-9)
+        step = torch.arange(self.most, dtype=torch.float64)
+        sums = torch.einsum("ts,tk->sk", weight[:last], self.discounts ** step[:last, None])
+        final = weight[last][:, None] * self.discounts**last
+        gains = sums[:, None] * self._now(0) + final[:, None] * self._now(last)
+        spent = (weight[:last] * step[:last, None] / self.most).sum(0)
+        gains[..., 1:-1] -= spent[:, None, None] * self.death[..., None]
+        for k, discount in enumerate(self.discounts):
+            ahead = (weight[:last] * discount ** (step[:last, None] + 1)).T @ value[1:, :, k]
+            gains[..., k] += torch.bmm(self.follows[..., :codes], ahead[..., None])[..., 0]
+        return gains
 
 
 def pairs(codes: int, levels: DoseLevels) -> tuple[torch.Tensor, torch.Tensor]:

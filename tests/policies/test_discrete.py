@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -27,9 +26,9 @@ from ogsrl.policies.saved import load_policy, save_policy
 from ogsrl.policies.table import Table, TableProblem, pairs
 from ogsrl.policies.training import Place, train_seed
 from ogsrl.preparation.history import History
-from ogsrl.preparation.tensors import StayTensors, Transitions
-from tests.dynamics.worlds import line_cohort, prepare
+from ogsrl.preparation.tensors import Transitions
 from tests.guardian.cohorts import layout, planted
+from tests.policies.tables import table_frames
 
 STEPS = 6
 CODES, CELLS = 3, 4
@@ -144,6 +143,27 @@ def test_values_are_those_of_stays_followed_step_by_step(seed: int) -> None:
         assert seen.deferred == pytest.approx(share)
 
 
+def test_gains_are_what_one_other_proposal_brings_at_every_step() -> None:
+    problem = made(6, known=[(0, 1), (1, 0), (2, 3)])
+    table, cells = Table(problem, torch.tensor([0.9, 1.0, 1.0])), torch.tensor([1, 2, 0])
+    seen, codes = table.value(cells), len(cells)
+    there, on = problem.begun, table.follows[torch.arange(codes), cells][:, :codes]
+    value = [torch.zeros(codes, 3).double()]
+    for step in range(STEPS - 1, -1, -1):
+        worth = table._now(step) + table.discounts * (
+            (step < STEPS - 1) * table.follows[..., :codes] @ value[-1]
+        )
+        value.append(worth[torch.arange(codes), cells])
+    wanted = torch.zeros(codes, CELLS, 3).double()
+    for step in range(STEPS):
+        worth = table._now(step) + table.discounts * (
+            (step < STEPS - 1) * table.follows[..., :codes] @ value[STEPS - 1 - step]
+        )
+        wanted += (there[:, None] * table.discounts**step)[:, None] * worth
+        there = there @ on
+    assert torch.allclose(seen.gains, wanted)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_without_limits_the_plan_is_the_best_of_all_tables(seed: int) -> None:
     problem = made(seed)
@@ -170,14 +190,13 @@ def test_over_a_long_stay_it_is_the_plan_of_linear_algebra() -> None:
     assert torch.allclose(wanted.amax(1), known)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [0, 1, 3, 5, 6])
 def test_a_limit_at_half_way_binds_and_is_met(seed: int) -> None:
     problem = made(seed)
     free = of(planned(problem))
     least = min(truth(problem, cells)["unsafe"] for cells in EVERY)
     limit = (free["unsafe"] + least) / 2
-    if free["unsafe"] - least < 0.01:
-        pytest.skip("the best plan is the safest: nothing to bind")
+    assert free["unsafe"] > least + 0.01  # else there is nothing to bind
     bound = planned(replace(problem, limits={"unsafe": limit}), 100)
     told = of(bound)
     assert told["unsafe"] <= limit + 1e-9
@@ -294,39 +313,8 @@ def test_a_stopped_plan_goes_on_bit_for_bit(tmp_path: Path) -> None:
 # from logged stays
 
 
-def table_stays(patients: int = 1_500, history_steps: int = 0) -> StayTensors:
-    """Ill patients get well with the drug, which clinicians give to half of them."""
-    rng, rows = np.random.default_rng(4), []
-    for i in range(patients):
-        ill = rng.random() < 0.6
-        for step in range(6):
-            drug, fluid = rng.random() < 0.5, rng.random() < (0.01 if ill else 0.5)
-            dies = rng.random() < (0.15 if ill else 0.01)
-            end = "death" if dies else "horizon" if step == 5 else None
-            rows.append((f"P{i}", f"S{i:05d}", step, 4.0 * step, "A", float(ill), drug, fluid, end))
-            if end:
-                break
-            ill = rng.random() < ((0.3 if drug else 0.9) if ill else 0.2)
-    names = ["patient_id", "stay_id", "step", "hours", "site", "state", "drug", "fluid", "end"]
-    table = pd.DataFrame(rows, columns=names).astype({"end": "str", "drug": float, "fluid": float})
-    died = [None if not isinstance(end, str) else end == "death" for end in table["end"]]
-    cohort = line_cohort(
-        name="table",
-        max_steps=6,
-        static={},
-        observations={"state": {"unit": "1", "kind": "categorical", "levels": ["well", "ill"]}},
-        actions={
-            "drug": {"unit": "1", "kind": "ordinal", "levels": ["no", "yes"]},
-            "fluid": {"unit": "1", "kind": "ordinal", "levels": ["no", "yes"]},
-        },
-        constraints={"ill": {"expression": "state > 0.5", "limit": {"relative": 0.9}}},
-        guardian={"columns": ["state"]},
-    )
-    return prepare(table.assign(died=pd.array(died, "boolean")), cohort, history_steps)
-
-
 def test_from_logged_stays_it_gives_the_drug_that_helps_and_what_was_given_often_enough() -> None:
-    stays, g = table_stays(), torch.Generator().manual_seed(0)
+    stays, g = table_frames()[0], torch.Generator().manual_seed(0)
     boosted = BoostedParams(trees=5, scale_trees=2, depth=2, learning_rate=0.3, min_leaf=30)
     behaviour = fit_behaviour(
         stays, stays, stays, BehaviourParams(kinds=("boosted",), boosted=boosted), g
@@ -357,6 +345,6 @@ def test_from_logged_stays_it_gives_the_drug_that_helps_and_what_was_given_often
 
 
 def test_a_state_of_more_than_a_code_has_no_table() -> None:
-    stays = table_stays(80, history_steps=1)
+    stays, _ = table_frames(80, 1)
     with pytest.raises(ModelError, match=r"set prepare\.history_steps to 0"):
         TableProblem.of(stays, None, None, None)  # type: ignore[arg-type]
