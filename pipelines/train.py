@@ -14,7 +14,7 @@ import pandas as pd
 
 from ogsrl.behaviour.policy import Behaviour
 from ogsrl.dynamics.config import TooFewPatients
-from ogsrl.dynamics.counts import has_counts
+from ogsrl.dynamics.counts import CountDynamics, has_counts
 from ogsrl.dynamics.ensemble import Dynamics
 from ogsrl.errors import SpecError
 from ogsrl.figures.style import save_svg
@@ -23,7 +23,8 @@ from ogsrl.guardian.members import GUARDIANS
 from ogsrl.modeldir import MANIFEST
 from ogsrl.policies.config import AlgorithmParams
 from ogsrl.policies.problem import Problem
-from ogsrl.policies.training import Place, Seed, check, steps_of, train_seed
+from ogsrl.policies.table import TableProblem
+from ogsrl.policies.training import AnyProblem, Place, Seed, check, steps_of, train_seed
 from pipelines.parts import load_parts
 from pipelines.stage import Stage, write_json
 
@@ -71,22 +72,24 @@ def _train(stage: Stage, algorithm: AlgorithmParams) -> None:
     _report(stage, algorithm, "trained" if ended else "every_seed_failed", seeds)
 
 
-def _problem(stage: Stage) -> Problem | str:
+def _problem(stage: Stage) -> AnyProblem | str:
     """What training knows, or the status that says why there is nothing to train on."""
-    if has_counts(stage.cohort):
-        return "ordinal_cohorts_are_not_trained_yet"
     train = load_parts(stage, "train")["train"]
     behaviour = Behaviour.load(stage.model("behaviour"), train.history.preparation)
     if behaviour.status != "fitted":
         return "too_few_patients"
+    dynamics: CountDynamics | Dynamics
     try:
-        dynamics = Dynamics.load(stage.model("dynamics"), train.history)
+        load = CountDynamics.load if has_counts(stage.cohort) else Dynamics.load
+        dynamics = load(stage.model("dynamics"), train.history)
     except TooFewPatients:
         return "too_few_patients"
     kind = GUARDIANS[stage.params.guardian.kind]
     guardian = kind.load(stage.model("guardian"), train.history, behaviour)
     if guardian.threshold is None or guardian.status != "ready":
         return "too_few_patients"
+    if isinstance(dynamics, CountDynamics):
+        return TableProblem.of(train, behaviour, dynamics, guardian)
     return Problem.of(train, behaviour, dynamics, guardian)
 
 

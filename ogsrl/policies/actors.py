@@ -78,6 +78,28 @@ class LevelsActor:
 
 
 @dataclass(frozen=True)
+class TableActor:
+    """A combination of ordinal levels for each code of the one categorical state.
+
+    Attributes:
+        cells: (codes,) the combination's number.
+        levels: The combinations.
+    """
+
+    cells: torch.Tensor
+    levels: DoseLevels
+
+    @torch.no_grad()
+    def propose(self, states: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Doses in [-1, 1], each a level; NaN for what is no code."""
+        del generator
+        code = states[:, 0].nan_to_num(-1.0)
+        known = (code >= 0) & (code < len(self.cells)) & (code == code.round())
+        doses = self.levels.levels[self.cells[torch.where(known, code, 0.0).long()]]
+        return doses.to(states.dtype).masked_fill(~known[:, None], torch.nan)
+
+
+@dataclass(frozen=True)
 class ConstantActor:
     """The same scaled doses for everybody, in the cohort's order."""
 
@@ -147,6 +169,18 @@ def check_fits(actor: NetworkActor | LevelsActor, history: History) -> None:
         raise ModelError(
             f"policy: {shape.networks} networks of {shape.inputs} inputs and {shape.outputs} "
             f"outputs; this cohort needs {needed} of {width} and {wanted}: train it again"
+        )
+
+
+def check_table(actor: TableActor, history: History) -> None:
+    """Raise unless the table is one of this layout's codes and levels."""
+    (codes,) = StateCodes.of(history).levels.values() or (0,)
+    cells = actor.cells
+    fits = cells.shape == (codes,) and len(history.columns) == 1
+    if not fits or bool(((cells < 0) | (cells >= len(actor.levels))).any()):
+        raise ModelError(
+            f"policy: a table of {len(cells)} codes; this cohort has {codes} codes and "
+            f"{len(actor.levels)} combinations of doses: train it again"
         )
 
 

@@ -64,17 +64,57 @@ class OgsrlParams(_Frozen):
     )
 
 
+class CpoParams(_Frozen):
+    """Settings of the guarded CPO; without guardian and constraints it is TRPO in the model."""
+
+    hidden: int = Field(64, ge=4, le=4096, description="Units of each of two hidden layers.")
+    deviation: float = Field(0.25, gt=0, le=1, description="First deviation of proposed doses.")
+    least_deviation: float = Field(0.02, gt=0, le=1, description="It never falls below.")
+    start: Literal["mode", "logged"] = Field(
+        "mode", description="What the actor first copies: b's mode, or the logged doses."
+    )
+    start_steps: int = Field(1200, ge=0, description="Steps of that copying.")
+    critic_start_steps: int = Field(
+        600, ge=0, description="Critics' first steps, towards the clinicians' own returns."
+    )
+    critic_rate: float = Field(1e-3, gt=0, le=1, description="Learning rate of the critics.")
+    critic_steps: int = Field(40, ge=1, description="Critics' steps an update.")
+    value_batch: int = Field(512, ge=8, description="Rows of a step of critics, or of copying.")
+    stays: int = Field(800, ge=10, description="Stays followed to their end, an update.")
+    steps_per_update: int = Field(
+        25, ge=1, description="An update counts as so many of `train.steps`."
+    )
+    discount: float | None = Field(
+        1.0, gt=0, le=1, description="Of the reward in training; null: the cohort's."
+    )
+    decay: float = Field(0.5, ge=0, le=1, description="lambda of the advantages.")
+    radius: float = Field(0.02, gt=0, le=1, description="Most mean KL divergence of an update.")
+    damping: float = Field(1e-3, ge=0, description="Added to the curvature.")
+    conjugate_steps: int = Field(6, ge=1, description="Steps of the conjugate gradient.")
+    curvature_rows: int = Field(2000, ge=10, description="Rows that the curvature is taken at.")
+    backtracks: int = Field(12, ge=1, description="Tries of the line search.")
+    guardian: bool = Field(True, description="Whether the guardian is in the environment.")
+    constraints: bool = Field(True, description="Whether costs count at all.")
+    refusal_limit: float = Field(0.04, gt=0, lt=1, description="d_g, a share of max_steps.")
+    on_refusal: Literal["go_on", "stop"] = Field(
+        "go_on",
+        description="The stay goes on with a clinician's dose, or it ends and counts as a death.",
+    )
+
+
 class AlgorithmParams(_Frozen):
-    """An entry of `algorithms`: a setting of our own loop, or one of d3rlpy's algorithms."""
+    """An entry of `algorithms`: a setting of one of our loops, or one of d3rlpy's algorithms."""
 
     name: str = Field("", description="Its key; filled in when read.")
     ogsrl: OgsrlParams | None = Field(None, description="Settings of our loop.")
+    cpo: CpoParams | None = Field(None, description="Settings of the guarded CPO.")
     peer: str | None = Field(None, description="Name of one of d3rlpy's algorithms.")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if self.ogsrl is not None and self.peer is not None:
-            raise ValueError("either ogsrl or peer, not both")
+        given = [n for n in ("ogsrl", "cpo", "peer") if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)}: one of them, not more")
         return self
 
 

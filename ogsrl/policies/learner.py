@@ -30,6 +30,14 @@ FARTHEST = 5.0
 
 
 @dataclass(frozen=True)
+class Logged:
+    """Some logged decisions: states, and the doses given."""
+
+    states: torch.Tensor
+    doses: torch.Tensor
+
+
+@dataclass(frozen=True)
 class ActorLoss:
     """The actor's loss, part by part; all but `total` are for the log."""
 
@@ -138,18 +146,43 @@ class Learner:
 
     def train(self, steps: int) -> Iterator[dict[str, float]]:
         """So many steps more; what was measured, once a refresh."""
-        params = self.params
         for _ in range(steps):
-            if self.step % params.refresh == 0:
+            if self.due:
                 self.refresh()
                 yield self.measured()
-            rows = self._known_rows()
-            i = self._drawn(len(rows.states), params.value_batch)
-            self._learn_values(rows, i)
-            share = max(1 - self.step / max(self.steps, 1), 0.0)
-            self.actor_adam.learning_rate = params.actor_rate * (share + LEAST_RATE)
-            self._learn_actor(rows)
-            self.step += 1
+            self.advance()
+
+    @property
+    def due(self) -> bool:
+        """Whether the next step needs rollouts of what acts now."""
+        return self._rows is None or self.step % self.params.refresh == 0
+
+    def advance(self, logged: Logged | None = None) -> None:
+        """One step; its real rows are these logged decisions, or drawn."""
+        params, rows = self.params, self._known_rows()
+        i = self._drawn(len(rows.states), params.value_batch)
+        self._learn_values(rows, i)
+        share = max(1 - self.step / max(self.steps, 1), 0.0)
+        self.actor_adam.learning_rate = params.actor_rate * (share + LEAST_RATE)
+        self._learn_actor(rows, logged)
+        self.step += 1
+
+    @torch.no_grad()
+    def worth(
+        self, states: torch.Tensor, doses: torch.Tensor, generator: torch.Generator, draws: int = 16
+    ) -> torch.Tensor:
+        """(rows, quantities) Q of doses that are given, over so many steps of the model."""
+        problem, total = self.problem, torch.zeros(len(states), len(self.problem.quantities))
+        for _ in range(draws):
+            following = problem.dynamics.step(states, doses, generator)
+            seen = outlook(states, following, problem.history, self._offset)
+            never = torch.zeros(len(states), 1)
+            after = self.targets.answer(following.states)[..., 0].T
+            now = torch.cat([seen.reward[:, None], seen.costs, never], 1)
+            total += now + seen.going[:, None] * self._discounts * after
+        worth = total / draws
+        worth[:, 0] += self._offset
+        return worth
 
     def measured(self) -> dict[str, float]:
         """The log's row: shares at first decisions, multipliers, what critics say."""
@@ -181,14 +214,16 @@ class Learner:
         self._step_critics(rows.states[i], wanted.T)
         self.targets.flat.lerp_(self.critics.flat, self.params.target_rate)
 
-    def _learn_actor(self, rows: Rows) -> None:
+    def _learn_actor(self, rows: Rows, logged: Logged | None = None) -> None:
         half = self.params.batch_size // 2
-        real = self._drawn(len(self.problem.rows.row), half)
+        if logged is None:
+            real = self._drawn(len(self.problem.rows.row), half)
+            logged = Logged(self.problem.rows.states[real], self.problem.rows.doses[real])
         modelled = self._drawn(len(rows.states), self.params.batch_size - half)
-        states = torch.cat([self.problem.rows.states[real], rows.states[modelled]])
+        states = torch.cat([logged.states, rows.states[modelled]])
         proposed = torch.tanh(self.actor.forward(states)[0])
         free = proposed.detach().clone().requires_grad_(True)
-        loss = self._actor_loss(states, free, self.problem.rows.doses[real])
+        loss = self._actor_loss(states, free, logged.doses)
         (slope,) = torch.autograd.grad(loss.total, free)
         self._finite("the actor's slope", slope)
         self._step_actor(proposed, slope)

@@ -101,6 +101,13 @@ class Perceptrons:
         w1 = self._at["w1"][:, -columns:]
         return torch.bmm(d1, w1.transpose(1, 2)).sum(0)
 
+    def along(self, direction: torch.Tensor) -> torch.Tensor:
+        """How the last answers of `forward` change along a direction of the parameters."""
+        p, d, kept = self._at, _views(direction, self.shape), self._kept
+        d1 = torch.baddbmm(d["b1"], kept.x, d["w1"]).mul_(kept.h1 > 0)
+        d2 = torch.baddbmm(d["b2"], d1, p["w2"]).baddbmm_(kept.h1, d["w2"]).mul_(kept.h2 > 0)
+        return torch.baddbmm(d["b3"], d2, p["w3"]).baddbmm_(kept.h2, d["w3"])
+
     def _of_each(self, x: torch.Tensor) -> torch.Tensor:
         """(networks, rows, inputs), not copied."""
         return x.expand(self.shape.networks, *x.shape[-2:])

@@ -6,13 +6,13 @@ guardian is part of the environment: where it defers, a clinician's dose is draw
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ogsrl.behaviour.policy import Behaviour
 from ogsrl.dynamics.ensemble import Dynamics
-from ogsrl.policies.deployed import Deployed
+from ogsrl.policies.deployed import Decisions, Deployed
 from ogsrl.policies.outlook import outlook, steps_of
 
 DRAWS = 8
@@ -69,22 +69,43 @@ class World:
         behaviour: b: who acts where it defers.
         dynamics: P^.
         offset: Taken off what any end pays, see `outlook`.
+        stops: Whether a refusal ends the stay and counts as a death, instead of going on with a
+            clinician's dose.
     """
 
     deployed: Deployed
     behaviour: Behaviour
     dynamics: Dynamics
     offset: float = 0.0
+    stops: bool = False
 
     @torch.no_grad()
     def step(self, states: torch.Tensor, generator: torch.Generator) -> tuple[Rows, torch.Tensor]:
         """One step of every row, and the chance of a death in it."""
+        return self._after(states, self.deployed.decide(states, generator), generator)
+
+    @torch.no_grad()
+    def act(
+        self, states: torch.Tensor, proposed: torch.Tensor, generator: torch.Generator
+    ) -> tuple[Rows, torch.Tensor]:
+        """The same for doses that were proposed already."""
+        return self._after(states, self.deployed.judge(states, proposed), generator)
+
+    def _after(
+        self, states: torch.Tensor, decided: Decisions, generator: torch.Generator
+    ) -> tuple[Rows, torch.Tensor]:
         history = self.deployed.history
         most = history.preparation.cohort.max_steps
-        decided = self.deployed.decide(states, generator)
         drawn = self.behaviour.sample(states, generator)
         doses = torch.where(decided.deferred[:, None], drawn, decided.doses)
         following = self.dynamics.step(states, doses, generator, draws=DRAWS)
+        if self.stops:
+            dead = torch.ones_like(following.p_death)
+            following = replace(
+                following,
+                p_death=torch.where(decided.deferred, dead, following.p_death),
+                p_discharge=torch.where(decided.deferred, 0.0, following.p_discharge),
+            )
         seen = outlook(states, following, history, self.offset)
         refused = decided.deferred.to(states.dtype)
         now = torch.cat([seen.reward[:, None], seen.costs, refused[:, None] / most], 1)

@@ -27,7 +27,9 @@ from ogsrl.policies.actors import (
     LevelsActor,
     MarginalActor,
     NetworkActor,
+    TableActor,
     check_fits,
+    check_table,
 )
 from ogsrl.policies.codes import DoseLevels, StateCodes
 from ogsrl.policies.deployed import Actor
@@ -81,6 +83,8 @@ def load_policy(
         actor = _rebuilt(config, arrays, history, behaviour)
         if isinstance(actor, NetworkActor | LevelsActor):
             check_fits(actor, history)
+        if isinstance(actor, TableActor):
+            check_table(actor, history)
         return actor, dict(config["about"])
 
 
@@ -112,6 +116,9 @@ def _parts(actor: Actor | None, history: History) -> _Parts:
             if isinstance(actor, LevelsActor):
                 config |= {"form": "levels", "flexibility": actor.flexibility}
             return config, {"parameters": actor.networks.flat.detach().cpu().numpy()}
+        case TableActor():
+            check_table(actor, history)
+            return {"form": "table"}, {"cells": actor.cells.numpy()}
         case ConstantActor():
             return {"form": "constant", "value": list(actor.doses)}, {}
         case MarginalActor():
@@ -138,8 +145,12 @@ def _rebuilt(
             if form == "network":
                 return NetworkActor(networks, codes)
             return LevelsActor(networks, DoseLevels.of(history), codes, config["flexibility"])
-        case "constant":
-            return ConstantActor(tuple(config["value"]))
+        case "constant" | "table" as form:
+            return (
+                ConstantActor(tuple(config["value"]))
+                if form == "constant"
+                else TableActor(torch.tensor(arrays["cells"]), DoseLevels.of(history))
+            )
         case "marginal":
             grids = tuple(DoseGrid.from_config(grid) for grid in config["grids"])
             logs = tuple(torch.tensor(arrays[f"marginal.{j}"]) for j in range(len(grids)))

@@ -17,13 +17,18 @@ import torch
 from ogsrl.errors import ModelError, SpecError
 from ogsrl.modeldir import load_model, save_model
 from ogsrl.policies.config import AlgorithmParams, OgsrlParams, TrainParams
+from ogsrl.policies.cpo import Cpo
 from ogsrl.policies.deployed import Actor
+from ogsrl.policies.discrete import DiscreteOGSRL
 from ogsrl.policies.learner import Learner
 from ogsrl.policies.problem import Problem
 from ogsrl.policies.saved import save_policy
+from ogsrl.policies.table import TableProblem
 
 KIND = "training"
 Progress = Callable[[int], None]
+AnyLearner = Learner | Cpo | DiscreteOGSRL
+AnyProblem = Problem | TableProblem
 
 
 @dataclass
@@ -74,12 +79,33 @@ def check(algorithm: AlgorithmParams, train: TrainParams) -> None:
             )
         return
     settings = algorithm.ogsrl or OgsrlParams()
-    if not settings.cloning_only and train.checkpoint_every % settings.refresh:
+    key, period = period_of(algorithm)
+    if not settings.cloning_only and train.checkpoint_every % period:
         raise SpecError(
             f"train.checkpoint_every: {train.checkpoint_every} is no multiple of "
-            f"algorithms.{algorithm.name}.ogsrl.refresh, {settings.refresh}; policies are kept "
+            f"algorithms.{algorithm.name}.{key}, {period}; policies are kept "
             "only where rollouts start anew, so change one of the two"
         )
+
+
+def period_of(algorithm: AlgorithmParams) -> tuple[str, int]:
+    """Steps after which rollouts start anew, and the setting that says so."""
+    if algorithm.cpo is not None:
+        return "cpo.steps_per_update", algorithm.cpo.steps_per_update
+    return "ogsrl.refresh", (algorithm.ogsrl or OgsrlParams()).refresh
+
+
+def learner_of(
+    problem: AnyProblem, algorithm: AlgorithmParams, seed: int, steps: int
+) -> AnyLearner:
+    """The loop that an entry of `algorithms` asks for, in its form for this cohort."""
+    if isinstance(problem, TableProblem):
+        if algorithm.cpo is not None:
+            raise ModelError("cpo: it has no form for a table; take it out of `train`")
+        return DiscreteOGSRL(problem, algorithm.ogsrl or OgsrlParams(), seed, steps)
+    if algorithm.cpo is not None:
+        return Cpo(problem, algorithm.cpo, seed, steps)
+    return Learner(problem, algorithm.ogsrl or OgsrlParams(), seed, steps)
 
 
 def steps_of(algorithm: AlgorithmParams, train: TrainParams) -> int:
@@ -90,7 +116,7 @@ def steps_of(algorithm: AlgorithmParams, train: TrainParams) -> int:
 
 
 def train_seed(
-    problem: Problem,
+    problem: AnyProblem,
     algorithm: AlgorithmParams,
     train: TrainParams,
     seed: int,
@@ -109,7 +135,12 @@ def train_seed(
         if algorithm.peer is None:
             return _cloned(problem, algorithm, settings, done, place, progress)
         return _peer(problem, algorithm, train, done, place, progress)
-    learner = Learner(problem, settings, seed, train.steps)
+    try:
+        learner = learner_of(problem, algorithm, seed, train.steps)
+    except ModelError as error:
+        _empty(place)
+        done.status = str(error)
+        return done
     begun = _resume(learner, done, place)
     progress(learner.step)
     try:
@@ -118,7 +149,7 @@ def train_seed(
             learner.begin()
         while learner.step < train.steps:
             # whole refreshes: rollouts are not part of a checkpoint
-            steps = min(settings.refresh, train.steps - learner.step)
+            steps = min(period_of(algorithm)[1], train.steps - learner.step)
             for row in learner.train(steps):
                 done.log.append({"seed": float(seed), **row})
             if learner.step % train.checkpoint_every == 0 or learner.step == train.steps:
@@ -139,7 +170,7 @@ def _empty(place: Place) -> None:
 
 def _keep(
     actor: Actor,
-    problem: Problem,
+    problem: AnyProblem,
     algorithm: AlgorithmParams,
     done: Seed,
     place: Place,
@@ -151,7 +182,7 @@ def _keep(
 
 
 def _peer(
-    problem: Problem,
+    problem: AnyProblem,
     algorithm: AlgorithmParams,
     train: TrainParams,
     done: Seed,
@@ -171,15 +202,15 @@ def _peer(
 
 
 def _cloned(
-    problem: Problem,
+    problem: AnyProblem,
     algorithm: AlgorithmParams,
     settings: OgsrlParams,
     done: Seed,
     place: Place,
     progress: Progress,
 ) -> Seed:
-    learner = Learner(problem, settings, done.seed, 0)
     try:
+        learner = learner_of(problem, algorithm, done.seed, 0)
         learner.begin()
     except ModelError as error:
         done.status = str(error)
@@ -189,7 +220,7 @@ def _cloned(
     return done
 
 
-def _save(learner: Learner, done: Seed, place: Place) -> None:
+def _save(learner: AnyLearner, done: Seed, place: Place) -> None:
     config: Mapping[str, Any] = {
         "made_of": place.made_of,
         "log": done.log,
@@ -200,7 +231,7 @@ def _save(learner: Learner, done: Seed, place: Place) -> None:
     save_model(place.checkpoint, KIND, config, arrays)
 
 
-def _resume(learner: Learner, done: Seed, place: Place) -> bool:
+def _resume(learner: AnyLearner, done: Seed, place: Place) -> bool:
     """Whether there was a checkpoint of exactly this run, and its policies are there."""
     try:
         config, arrays = load_model(place.checkpoint, KIND)

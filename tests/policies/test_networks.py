@@ -63,6 +63,14 @@ def test_gradients_are_those_of_automatic_differentiation() -> None:
     assert torch.allclose(last, inputs.grad[:, -2:], atol=1e-5)
 
 
+def test_the_change_along_a_direction_is_the_derivative() -> None:
+    networks, x, _ = drawn()
+    networks.forward(x)
+    direction = torch.randn(len(networks.flat), generator=torch.Generator().manual_seed(5))
+    _, known = torch.func.jvp(lambda flat: plain(flat, x), (networks.flat,), (direction,))
+    assert torch.allclose(networks.along(direction), known, atol=1e-4)
+
+
 def test_a_twin_is_equal_and_apart() -> None:
     networks, x, slope = drawn()
     twin = networks.twin()

@@ -1,0 +1,106 @@
+"""The train stage on an ordinal cohort: tables are planned, and what has no form there says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from ogsrl.behaviour.config import BehaviourParams, BoostedParams
+from ogsrl.behaviour.fitting import fit as fit_behaviour
+from ogsrl.dynamics.counts import fit_counts
+from ogsrl.guardian.config import GuardianParams
+from ogsrl.guardian.counts import Counts
+from ogsrl.guardian.protocol import Rows
+from ogsrl.policies.actors import LevelsActor, TableActor
+from ogsrl.policies.saved import load_policy
+from ogsrl.preparation.history import History
+from pipelines import train
+from pipelines.stage import Stage
+from tests.guardian.cohorts import layout
+from tests.policies.tables import table_frames
+
+PARAMS = {
+    "cohort": "table",
+    "guardian": {"kind": "counts", "min_stays": 40},
+    "train": {
+        "algorithms": ["bc", "ogsrl", "peer", "td3bc"],
+        "seeds": [0],
+        "steps": 20,
+        "checkpoint_every": 10,
+    },
+    "algorithms": {
+        "bc": {"ogsrl": {"cloning_only": True, "start": "logged"}},
+        "ogsrl": {"ogsrl": {"refresh": 10}},
+        "peer": {"peer": "d3rlpy_bc"},
+        "td3bc": {"peer": "d3rlpy_td3bc"},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    root = tmp_path_factory.mktemp("ordinal")
+    stays, prepared = table_frames()
+    preparation = stays.history.preparation
+    (root / "data_contracts").mkdir()
+    told = preparation.cohort.model_dump(mode="json", exclude_defaults=True)
+    told["source"] = {"kind": "table", "path": "nowhere.parquet"}  # never read here
+    (root / "data_contracts" / "table.yaml").write_text(yaml.safe_dump(told))
+    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    made = Stage("train", "table", root)
+    made.data("prepared").mkdir(parents=True)
+    preparation.save(made.data("prepared"))
+    prepared.to_parquet(made.data("prepared", "train.parquet"))
+    g, rows = torch.Generator().manual_seed(0), Rows.of(stays)
+    boosted = BoostedParams(trees=5, scale_trees=2, depth=2, learning_rate=0.3, min_leaf=30)
+    params = BehaviourParams(kinds=("boosted",), boosted=boosted)
+    made.model().mkdir(parents=True)
+    fit_behaviour(stays, stays, stays, params, g).save(made.model("behaviour"))
+    fit_counts(stays, stays).save(made.model("dynamics"))
+    region = Counts.fit([rows], layout(stays.history), GuardianParams(min_stays=40), g)
+    calibrated = region.calibrate(rows.states, rows.doses, rows.patient, 0.05)
+    calibrated.save(made.model("guardian"))
+    train.run(made)
+    return made
+
+
+def status(stage: Stage, name: str) -> dict[str, object]:
+    told: dict[str, object] = json.loads(
+        stage.model("policies", name, "status.json").read_text(encoding="utf-8")
+    )
+    return told
+
+
+def test_an_ordinal_cohort_is_planned_cloned_and_given_to_d3rlpy(stage: Stage) -> None:
+    history: History = table_frames()[0].history
+    forms = {"bc": (TableActor, 1200), "ogsrl": (TableActor, 20), "peer": (LevelsActor, 20)}
+    for name, (form, step) in forms.items():
+        assert status(stage, name)["status"] == "trained", name
+        actor, about = load_policy(stage.model("policies", name, "seed_0", f"step_{step}"), history)
+        assert isinstance(actor, form)
+        assert about["algorithm"] == name
+    log = pd.read_parquet(stage.model("policies", "ogsrl", "log.parquet"))
+    assert log["step"].tolist() == [0, 10]
+    assert float(log["deaths"].iloc[-1]) < float(log["deaths"].iloc[0])
+    assert stage.report("figures", "train_curves_ogsrl.svg").exists()
+
+
+def test_what_has_no_form_for_ordinal_doses_fails_alone_and_says_so(stage: Stage) -> None:
+    told = status(stage, "td3bc")
+    assert told["status"] == "every_seed_failed"
+    said = "d3rlpy_td3bc: d3rlpy has it for no ordinal doses; take it out of `train`"
+    assert told["seeds"] == {"0": {"status": said, "steps": []}}
+
+
+def test_a_stage_run_again_gives_the_same_bytes(stage: Stage) -> None:
+    def read() -> dict[Path, bytes]:
+        return {p: p.read_bytes() for p in stage.model("policies").rglob("*") if p.is_file()}
+
+    before = read()
+    train.run(stage)
+    assert read() == before
