@@ -26,7 +26,7 @@ SMALL = {
     "steps: 1200": "steps: 20",
     "checkpoint_every: 300": "checkpoint_every: 10",
     "{cloning_only: true, ": "{cloning_only: true, hidden: 32, start_steps: 20, ",
-    "{refresh: 150, pool: 3, starts: 2000, ": (
+    "{refresh: 150, pool: 5, starts: 2000, ": (
         "{hidden: 32, start_steps: 20, critic_start_steps: 20, first_decisions: 50, refresh: 10, "
         "pool: 2, starts: 50, "
     ),

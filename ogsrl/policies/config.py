@@ -39,7 +39,7 @@ class OgsrlParams(_Frozen):
         600, ge=0, description="Critics' first steps, towards the clinicians' own returns."
     )
     refresh: int = Field(150, ge=1, description="Steps between rollouts.")
-    pool: int = Field(3, ge=1, description="So many refreshes' rollouts are learned from.")
+    pool: int = Field(5, ge=1, description="So many refreshes' rollouts are learned from.")
     starts: int = Field(2000, ge=1, description="Training rows from which rollouts start.")
     horizon: int = Field(5, ge=1, description="Steps of a rollout.")
     first_decisions: int = Field(
@@ -60,7 +60,7 @@ class OgsrlParams(_Frozen):
     margin: float = Field(0.03, gt=0, description="tau of the softplus, in ranks.")
     margin_weight: float = Field(2.0, ge=0, description="Weight of the softplus.")
     clinicians: float = Field(
-        0.005, ge=0, description="Weight of the squared distance from the logged dose."
+        0.003, ge=0, description="Weight of the squared distance from the logged dose."
     )
 
 
