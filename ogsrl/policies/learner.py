@@ -16,7 +16,7 @@ from torch.nn import functional
 from ogsrl.errors import ModelError
 from ogsrl.policies.actors import NetworkActor
 from ogsrl.policies.config import OgsrlParams
-from ogsrl.policies.deployed import Deployed
+from ogsrl.policies.deployed import Actor, Deployed
 from ogsrl.policies.multipliers import Multipliers
 from ogsrl.policies.networks import Adam, Perceptrons, Shape
 from ogsrl.policies.outlook import outlook
@@ -99,7 +99,7 @@ class Learner:
         self._rows: Rows | None = None
 
     @property
-    def policy(self) -> NetworkActor:
+    def policy(self) -> Actor:
         """The actor as it is now, apart from what training does next."""
         return NetworkActor(self.actor.twin())
 
@@ -115,9 +115,7 @@ class Learner:
         wanted = problem.usual if params.start == "mode" else problem.rows.doses
         for _ in range(params.start_steps):
             i = self._drawn(len(wanted), params.value_batch)
-            proposed = torch.tanh(self.actor.forward(problem.rows.states[i])[0])
-            slope = 2 * (proposed - wanted[i]) / len(i)
-            self._step_actor(proposed, slope)
+            self._copy(problem.rows.states[i], wanted[i])
         self.actor_adam = Adam(self.actor, params.actor_rate)
         if params.cloning_only:
             return
@@ -215,18 +213,28 @@ class Learner:
         self.targets.flat.lerp_(self.critics.flat, self.params.target_rate)
 
     def _learn_actor(self, rows: Rows, logged: Logged | None = None) -> None:
-        half = self.params.batch_size // 2
-        if logged is None:
-            real = self._drawn(len(self.problem.rows.row), half)
-            logged = Logged(self.problem.rows.states[real], self.problem.rows.doses[real])
-        modelled = self._drawn(len(rows.states), self.params.batch_size - half)
-        states = torch.cat([logged.states, rows.states[modelled]])
+        logged, states = self._batch(rows, logged)
         proposed = torch.tanh(self.actor.forward(states)[0])
         free = proposed.detach().clone().requires_grad_(True)
         loss = self._actor_loss(states, free, logged.doses)
         (slope,) = torch.autograd.grad(loss.total, free)
         self._finite("the actor's slope", slope)
         self._step_actor(proposed, slope)
+
+    def _batch(self, rows: Rows, logged: Logged | None) -> tuple[Logged, torch.Tensor]:
+        """Real decisions, and their states before those of the model."""
+        half = self.params.batch_size // 2
+        if logged is None:
+            real = self._drawn(len(self.problem.rows.row), half)
+            logged = Logged(self.problem.rows.states[real], self.problem.rows.doses[real])
+        modelled = self._drawn(len(rows.states), self.params.batch_size - half)
+        return logged, torch.cat([logged.states, rows.states[modelled]])
+
+    def _weights(self) -> torch.Tensor:
+        """Of the quantities, in what is minimised."""
+        reward = torch.tensor([-1 / self.problem.spread])
+        costs = self.costs.values * self.params.constraints
+        return torch.cat([reward, costs, self.refusals.values])
 
     def _actor_loss(
         self, states: torch.Tensor, proposed: torch.Tensor, logged: torch.Tensor
@@ -236,13 +244,7 @@ class Learner:
         acts = (~decided.deferred).to(states.dtype)
         following = problem.dynamics.step_with_gradient(states, decided.doses, self.generator)
         seen = outlook(states, following, problem.history, self._offset)
-        weights = torch.cat(
-            [
-                torch.tensor([-1 / problem.spread]),
-                self.costs.values * params.constraints,
-                self.refusals.values,
-            ]
-        )
+        weights = self._weights()
         now = torch.cat([seen.reward[:, None], seen.costs], 1)
         after = self._after(following.states, seen.going, weights * self._discounts)
         value = acts * ((now * weights[:-1]).sum(1) + after)
@@ -264,6 +266,10 @@ class Learner:
         slope = weights[:, None, None].expand(-1, len(states), 1).contiguous()
         inputs = self.targets.backward_to_last(slope, states.shape[1])
         return going * (values + ((states - fixed) * inputs).sum(1))
+
+    def _copy(self, states: torch.Tensor, wanted: torch.Tensor) -> None:
+        proposed = torch.tanh(self.actor.forward(states)[0])
+        self._step_actor(proposed, 2 * (proposed - wanted) / len(wanted))
 
     def _step_actor(self, proposed: torch.Tensor, slope: torch.Tensor) -> None:
         self.actor.backward((slope * (1 - proposed.square()))[None])

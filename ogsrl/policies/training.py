@@ -16,6 +16,7 @@ import torch
 
 from ogsrl.errors import ModelError, SpecError
 from ogsrl.modeldir import load_model, save_model
+from ogsrl.policies.categorical import LevelsLearner, all_ordinal
 from ogsrl.policies.config import AlgorithmParams, OgsrlParams, TrainParams
 from ogsrl.policies.cpo import Cpo
 from ogsrl.policies.deployed import Actor
@@ -105,7 +106,8 @@ def learner_of(
         return DiscreteOGSRL(problem, algorithm.ogsrl or OgsrlParams(), seed, steps)
     if algorithm.cpo is not None:
         return Cpo(problem, algorithm.cpo, seed, steps)
-    return Learner(problem, algorithm.ogsrl or OgsrlParams(), seed, steps)
+    kind = LevelsLearner if all_ordinal(problem.history) else Learner
+    return kind(problem, algorithm.ogsrl or OgsrlParams(), seed, steps)
 
 
 def steps_of(algorithm: AlgorithmParams, train: TrainParams) -> int:
