@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -38,36 +38,33 @@ class Shape:
         return sum(math.prod(size) for size in self.sizes.values())
 
 
-class Perceptrons:
-    r"""Networks side by side on the same rows.
+@dataclass
+class _Kept:
+    """What a forward pass leaves for the backward one."""
+
+    x: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    h1: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
+    h2: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
+
+
+class Stack:
+    r"""Networks side by side on the same rows, to be asked.
 
         h1 = relu(x W1 + b1), h2 = relu(h1 W2 + b2), y = h2 W3 + b3
 
-    `forward` keeps what `backward` needs; both work on (networks, rows, columns).
+    `forward` keeps what the gradients need; both work on (networks, rows, columns).
     """
 
-    def __init__(self, shape: Shape, flat: torch.Tensor) -> None:
-        """Networks whose parameters are this vector; it is used, not copied."""
+    def __init__(self, shape: Shape, at: Mapping[str, torch.Tensor]) -> None:
+        """Networks whose parameters these are; they are used, not copied."""
         self.shape = shape
-        self.flat = flat
-        self.gradient = torch.zeros_like(flat)
-        self._at = _views(flat, shape)
-        self._grad = _views(self.gradient, shape)
+        self._at = at
         self._kept = _Kept()
 
-    @classmethod
-    def drawn(cls, shape: Shape, generator: torch.Generator) -> Perceptrons:
-        """Uniform within one over the root of the inputs of each layer."""
-        made = cls(shape, torch.empty(shape.parameters))
-        for name, view in made._at.items():
-            inputs = shape.inputs if name[1] == "1" else shape.hidden
-            bound = 1 / math.sqrt(inputs)
-            view.copy_((2 * torch.rand(view.shape, generator=generator) - 1) * bound)
-        return made
-
-    def twin(self) -> Perceptrons:
-        """Networks of the same numbers, on their own."""
-        return Perceptrons(self.shape, self.flat.clone())
+    def some(self, which: slice) -> Stack:
+        """Some of these networks, which go on following them."""
+        at = {name: view[which] for name, view in self._at.items()}
+        return Stack(replace(self.shape, networks=len(at["w1"])), at)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Answers (networks, rows, outputs) to (rows, inputs), or to rows of each network's own."""
@@ -78,22 +75,11 @@ class Perceptrons:
         return torch.baddbmm(p["b3"], kept.h2, p["w3"])
 
     def answer(self, x: torch.Tensor) -> torch.Tensor:
-        """The same answers, bit for bit, leaving alone what `backward` needs."""
+        """The same answers, bit for bit, leaving alone what the gradients need."""
         p = self._at
         h1 = torch.baddbmm(p["b1"], self._of_each(x), p["w1"]).relu_()
         h2 = torch.baddbmm(p["b2"], h1, p["w2"]).relu_()
         return torch.baddbmm(p["b3"], h2, p["w3"])
-
-    def backward(self, slope: torch.Tensor) -> None:
-        """Gradient of sum(slope * answers) in the parameters, into `gradient`."""
-        g, kept = self._grad, self._kept
-        d2, d1 = self._deltas(slope)
-        torch.sum(slope, 1, keepdim=True, out=g["b3"])
-        torch.bmm(kept.h2.transpose(1, 2), slope, out=g["w3"])
-        torch.sum(d2, 1, keepdim=True, out=g["b2"])
-        torch.bmm(kept.h1.transpose(1, 2), d2, out=g["w2"])
-        torch.sum(d1, 1, keepdim=True, out=g["b1"])
-        torch.bmm(kept.x.transpose(1, 2), d1, out=g["w1"])
 
     def backward_to_last(self, slope: torch.Tensor, columns: int) -> torch.Tensor:
         """Gradient of sum(slope * answers) in the last so many inputs, (rows, columns)."""
@@ -112,13 +98,40 @@ class Perceptrons:
         return d2, d1
 
 
-@dataclass
-class _Kept:
-    """What a forward pass leaves for the backward one."""
+class Perceptrons(Stack):
+    """A stack that learns: its parameters are one vector, and so is their gradient."""
 
-    x: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0))
-    h1: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
-    h2: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
+    def __init__(self, shape: Shape, flat: torch.Tensor) -> None:
+        """Networks whose parameters are this vector; it is used, not copied."""
+        super().__init__(shape, _views(flat, shape))
+        self.flat = flat
+        self.gradient = torch.zeros_like(flat)
+        self._grad = _views(self.gradient, shape)
+
+    @classmethod
+    def drawn(cls, shape: Shape, generator: torch.Generator) -> Perceptrons:
+        """Uniform within one over the root of the inputs of each layer."""
+        made = cls(shape, torch.empty(shape.parameters))
+        for name, view in made._at.items():
+            inputs = shape.inputs if name[1] == "1" else shape.hidden
+            bound = 1 / math.sqrt(inputs)
+            view.copy_((2 * torch.rand(view.shape, generator=generator) - 1) * bound)
+        return made
+
+    def twin(self) -> Perceptrons:
+        """Networks of the same numbers, on their own."""
+        return Perceptrons(self.shape, self.flat.clone())
+
+    def backward(self, slope: torch.Tensor) -> None:
+        """Gradient of sum(slope * answers) in the parameters, into `gradient`."""
+        g, kept = self._grad, self._kept
+        d2, d1 = self._deltas(slope)
+        torch.sum(slope, 1, keepdim=True, out=g["b3"])
+        torch.bmm(kept.h2.transpose(1, 2), slope, out=g["w3"])
+        torch.sum(d2, 1, keepdim=True, out=g["b2"])
+        torch.bmm(kept.h1.transpose(1, 2), d2, out=g["w2"])
+        torch.sum(d1, 1, keepdim=True, out=g["b1"])
+        torch.bmm(kept.x.transpose(1, 2), d1, out=g["w1"])
 
 
 def _views(flat: torch.Tensor, shape: Shape) -> dict[str, torch.Tensor]:

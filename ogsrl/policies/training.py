@@ -18,6 +18,7 @@ from ogsrl.errors import ModelError
 from ogsrl.modeldir import load_model, save_model
 from ogsrl.policies.config import AlgorithmParams, OgsrlParams, TrainParams
 from ogsrl.policies.learner import Learner
+from ogsrl.policies.offline import OfflineLearner
 from ogsrl.policies.problem import Problem
 from ogsrl.policies.saved import save_policy
 
@@ -61,6 +62,15 @@ class Place:
         return self.policies / f"step_{step}"
 
 
+def learner_of(
+    problem: Problem, params: OgsrlParams, seed: int, steps: int
+) -> Learner | OfflineLearner:
+    """The loop that these settings ask for, with a model or without."""
+    if params.model:
+        return Learner(problem, params, seed, steps)
+    return OfflineLearner(problem, params, seed, steps)
+
+
 def train_seed(
     problem: Problem,
     algorithm: AlgorithmParams,
@@ -76,7 +86,7 @@ def train_seed(
     settings = algorithm.ogsrl or OgsrlParams()
     if settings.cloning_only:
         return _cloned(problem, settings, seed, place)
-    learner, done = Learner(problem, settings, seed, train.steps), Seed(seed)
+    learner, done = learner_of(problem, settings, seed, train.steps), Seed(seed)
     begun = _resume(learner, done, place)
     progress(learner.step)
     try:
@@ -121,7 +131,7 @@ def _cloned(problem: Problem, settings: OgsrlParams, seed: int, place: Place) ->
     return Seed(seed, steps=[settings.start_steps])
 
 
-def _save(learner: Learner, done: Seed, place: Place) -> None:
+def _save(learner: Learner | OfflineLearner, done: Seed, place: Place) -> None:
     config: Mapping[str, Any] = {
         "made_of": place.made_of,
         "log": done.log,
@@ -132,7 +142,7 @@ def _save(learner: Learner, done: Seed, place: Place) -> None:
     save_model(place.checkpoint, KIND, config, arrays)
 
 
-def _resume(learner: Learner, done: Seed, place: Place) -> bool:
+def _resume(learner: Learner | OfflineLearner, done: Seed, place: Place) -> bool:
     """Whether there was a checkpoint of exactly this run, and its policies are there."""
     try:
         config, arrays = load_model(place.checkpoint, KIND)
