@@ -52,6 +52,8 @@ class Dynamics:
         preparation = layout.history.preparation
         self._columns = list(preparation.states)
         self._numeric = [layout.current[name] for name in layout.numeric]
+        self._gaps = torch.tensor([layout.current[n] for n in layout.gaps], dtype=torch.int64)
+        self._indicators = [layout.indicator[n] - len(self._columns) for n in layout.gaps]
         self._scaling = Scaling([preparation.states[name] for name in layout.numeric])
 
     @property
@@ -290,11 +292,11 @@ class Dynamics:
         for name, place in layout.indicator.items():  # a static that was not charted stays so
             if name in self.history.preparation.cohort.static:
                 missing[:, place - first] = states[:, place]
-        for i, name in enumerate(layout.gaps):
-            gap = shared[:, self.fitted.gap_group[i]] < heads.gaps[0, :, i]
-            missing[:, layout.indicator[name] - first] = gap.to(states.dtype)
-            column = layout.current[name]
-            observed[:, column] = torch.where(gap, states[:, column], observed[:, column])
+        if groups:
+            gap = shared[:, self.fitted.gap_group] < heads.gaps[0]
+            missing[:, self._indicators] = gap.to(states.dtype)
+            carried = torch.where(gap, states[:, self._gaps], observed[:, self._gaps])
+            observed = observed.index_copy(1, self._gaps, carried)
         return observed, expected, missing
 
     def _at_last_step(self, states: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,9 @@ from ogsrl.dynamics.fitted import Fitted, Heads
 from ogsrl.dynamics.layout import Layout
 from ogsrl.spec.grammar import Binary, Column, Compare, Node, Unary
 
+#: Into how many pieces the range of a number is cut at a time.
+PIECES = 16
+
 
 def spread_normals(draws: int, correlation: torch.Tensor) -> torch.Tensor:
     """`draws` evenly spread normal scores a column, (draws, columns), correlated as asked.
@@ -137,8 +140,8 @@ class _Drawn:
     ) -> torch.Tensor:
         """The chance, (members, rows), of a rule that is monotone in one number: no draws.
 
-        Between which two values as charted the rule turns is found by halving, row by row; the
-        chance is the normal distribution's beyond the middle of the two.
+        Between which two values as charted the rule turns is found by cutting the range into ever
+        smaller pieces, row by row; the chance is the normal distribution's beyond the middle.
         """
         i, chart = self.layout.numeric.index(name), self.fitted.chart
         up, down = chart.up[i].double(), chart.down[i].double()
@@ -150,12 +153,16 @@ class _Drawn:
 
         rows = len(self.states)
         first, last = torch.round(chart.low[i] * down / up), torch.round(chart.high[i] * down / up)
-        low, high = first.expand(rows).clone(), last.expand(rows).clone()
-        at_low, at_high = violates(low), violates(high)
-        for _ in range(int((last - first).clip(min=2).log2().ceil()) + 1):
-            middle = ((low + high) / 2).floor()
-            as_low = violates(middle) == at_low
-            low, high = torch.where(as_low, middle, low), torch.where(as_low, high, middle)
+        low, high = first.expand(rows), last.expand(rows)
+        width, pieces = int(last - first), torch.arange(PIECES + 1)[:, None]
+        with torch.no_grad():
+            at_low, at_high = violates(torch.stack([low, high]))
+            while width > 1:
+                places = low + ((high - low) * pieces / PIECES).floor()
+                found = violates(places)
+                before = ((found == at_low).sum(0) - 1).clip(max=PIECES - 1)[None]
+                low, high = places.gather(0, before)[0], places.gather(0, before + 1)[0]
+                width = -(-width // PIECES)
         column = Scaling([self.layout.history.preparation.states[name]])
         turn = ((low + 0.5) * up / down).to(self.states.dtype)
         turn = column.scaled(turn[:, None])[:, 0]

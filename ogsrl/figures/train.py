@@ -16,23 +16,30 @@ from ogsrl.figures.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, drawn, 
 
 SEEDS = (BLUE, ORANGE, GREEN, PURPLE, SKY)
 WIDTH, HEIGHT = 3.9, 3.3
+#: Columns that are shown, with title and unit.
+SHARES = (
+    ("deaths", "Deaths", "share of stays, in the training model"),
+    ("deferred", "Deferred", "share of steps in training"),
+)
 
 
 def curves(log: pd.DataFrame) -> Figure:
     """Deaths, deferrals and costs beside their limits, as the training model has them."""
     names = _constraints(log)
+    shown = [entry for entry in SHARES if entry[0] in log]  # without a model nobody dies in it
 
     def draw(figure: Figure) -> None:
-        axes = side_by_side(figure, 2 + len(names))
-        _lines(axes[0], log, "deaths", "Deaths", "share of stays, in the training model")
-        _lines(axes[1], log, "deferred", "Deferred", "share of steps, in the training model")
-        for axis, name in zip(axes[2:], names, strict=True):
+        axes = side_by_side(figure, len(shown) + len(names))
+        for axis, (column, title, unit) in zip(axes, shown, strict=False):
+            _lines(axis, log, column, title, unit)
+        for axis, name in zip(axes[len(shown) :], names, strict=True):
             _lines(axis, log, f"cost_{name}", name.capitalize(), "cost a stay, death included")
             limit = float(log[f"limit_{name}"].iloc[0])
             axis.axhline(limit, color=BLACK, ls=":", lw=1, label="limit")
             axis.legend()
+        axes[0].legend()
 
-    return drawn(WIDTH * (2 + len(names)), HEIGHT, draw)
+    return drawn(WIDTH * (len(shown) + len(names)), HEIGHT, draw)
 
 
 def multipliers(log: pd.DataFrame) -> Figure:
@@ -65,8 +72,6 @@ def _lines(axis: Axes, log: pd.DataFrame, column: str, title: str, unit: str) ->
     axis.set_ylabel(unit)
     axis.set_title(title)
     axis.grid(axis="y")
-    if column == "deaths":
-        axis.legend()
 
 
 FIGURES: Mapping[str, Callable[[pd.DataFrame], Figure]] = {

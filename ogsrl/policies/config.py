@@ -16,9 +16,52 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class DatasetParams(_Frozen):
+    """The dataset constraint: how near a proposal stays to some logged pair of another stay."""
+
+    weight: float = Field(0.0, ge=0, description="Weight of the squared distance; 0: none at all.")
+    beta: float = Field(0.25, gt=0, le=100, description="Weight of the state against the dose.")
+    neighbours: int = Field(
+        512, ge=1, le=4096, description="K: nearest rows of other stays known of each row."
+    )
+    metric: Literal["numeric", "current", "all"] = Field(
+        "numeric",
+        description="Columns that count: current numeric observations, all that is current, or all "
+        "of the state.",
+    )
+    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="By column; what is not named weighs 1, 0 leaves it out."
+    )
+
+
+class OfflineParams(_Frozen):
+    """The loop without a model: TD3 on logged steps, as published but for what is set here."""
+
+    alpha: float = Field(
+        2.5, ge=0, description="Weight of the reward: alpha / mean |Q| times mean Q."
+    )
+    cloning: float = Field(
+        0.0, ge=0, description="Weight of the squared distance from the logged dose."
+    )
+    discount: float | None = Field(None, gt=0, le=1, description="Of the reward; null: cohort's.")
+    critic_rate: float = Field(3e-4, gt=0, le=1, description="Learning rate of the critics.")
+    target_rate: float = Field(5e-3, gt=0, le=1, description="How fast targets follow.")
+    noise: float = Field(0.2, ge=0, le=2, description="Deviation of the targets' dose.")
+    noise_clip: float = Field(0.5, ge=0, le=2, description="Where that is cut off.")
+    delay: int = Field(2, ge=1, description="Critics' steps for each step of actor and targets.")
+    start_steps: int = Field(0, ge=0, description="Steps of copying before it begins.")
+    critic_start_steps: int = Field(
+        0, ge=0, description="Critics' first steps, towards the clinicians' own returns."
+    )
+    update_every: int = Field(25, ge=1, description="Steps between updates of the multipliers.")
+
+
 class OgsrlParams(_Frozen):
     """Settings of OGSRL; every ablation is one of them."""
 
+    model: bool = Field(
+        True, description="Whether it learns from the model too; without, from logged steps alone."
+    )
     cloning_only: bool = Field(
         False, description="Whether it ends with the first copy: behaviour cloning."
     )
@@ -62,6 +105,14 @@ class OgsrlParams(_Frozen):
     clinicians: float = Field(
         0.003, ge=0, description="Weight of the squared distance from the logged dose."
     )
+    dataset: DatasetParams = Field(DatasetParams(), description="Without a model alone.")
+    offline: OfflineParams = Field(OfflineParams(), description="Without a model alone.")
+
+    @model_validator(mode="after")
+    def _asked(self) -> Self:
+        if self.model and self.dataset.weight:
+            raise ValueError("dataset.weight: only where `model: false`; the model's loop has none")
+        return self
 
 
 class CpoParams(_Frozen):

@@ -6,6 +6,7 @@ where a precomputed list cannot prove its answer, all rows are asked.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +15,16 @@ import torch
 
 from ogsrl.errors import ModelError
 
-#: Rows asked at a time where lists are made, and where all rows are asked.
-BLOCK, ASKED = 512, 64
-#: Pairs that the fast product finds nearest and that are then measured without cancellation.
-MEASURED = 4
+#: Rows whose lists are made, and rows asked of all, at a time.
+BLOCK, ASKED = 64, 16
+#: Columns of a product whose least is looked at before any of them is.
+GROUP = 16
 #: Every so many-th row tells how far the K-th neighbour about is.
 SAMPLED = 16
+#: Neighbours looked at first: they prove most answers.
+FIRST = 32
+#: A bound on what single precision rounds off a squared distance, over the squared norms in it.
+ROUNDING = 1e-5
 Progress = Callable[[int], None]
 
 
@@ -44,13 +49,15 @@ class DatasetIndex:
 
     For each training row its K nearest rows of other stays by state alone are known. A row outside
     that list is at least as far as the K-th by state, so the best of the list is the nearest of all
-    where it is nearer than beta x the K-th distance: the certificate.
+    where it is nearer than beta x the K-th distance: the certificate. The first few of the list
+    prove most answers alike; the rest of it, and then all rows, are asked only where they do not.
 
     Attributes:
         pairs: (rows, columns + doses) beta x metric columns of the state, then doses.
         columns: How many of them are state.
         stay: Number of each row's stay; rows of a stay lie together.
         neighbours: (rows, K) by distance.
+        inner: (rows,) beta x distance of the last that is looked at first.
         radius: (rows,) beta x distance of the K-th.
     """
 
@@ -58,6 +65,7 @@ class DatasetIndex:
     columns: int
     stay: torch.Tensor
     neighbours: torch.Tensor
+    inner: torch.Tensor
     radius: torch.Tensor
 
     @classmethod
@@ -84,16 +92,17 @@ class DatasetIndex:
         if bool((stay.diff() < 0).any()):
             raise ModelError("rows are not in order of their stays; sort by stay and step")
         pairs = torch.cat([beta * states, doses], 1).contiguous()
-        made = cls(pairs, states.shape[1], stay, torch.zeros(0, 0), torch.zeros(0))
         k = min(k, len(stay) - int(torch.bincount(stay).max()))
         if k < 1:
             raise ModelError("dataset constraint: one stay alone has no other stay near it")
+        lists = _Lists(pairs[:, : states.shape[1]], stay, k)
         near = torch.empty((len(stay), k), dtype=torch.int32)
-        radius = torch.empty(len(stay))
+        radii = torch.empty(len(stay), 2)
         for rows in torch.split(torch.arange(len(stay)), BLOCK):
-            near[rows], radius[rows] = made._listed(rows, k)
+            near[rows], radii[rows] = lists.of(rows)
             progress(len(rows))
-        return cls(pairs, states.shape[1], stay, near, radius)
+        inner, radius = radii.unbind(1)
+        return cls(pairs, states.shape[1], stay, near, inner.contiguous(), radius.contiguous())
 
     def __len__(self) -> int:
         return len(self.stay)
@@ -105,15 +114,17 @@ class DatasetIndex:
 
     def of_rows(self, rows: torch.Tensor, doses: torch.Tensor) -> Nearest:
         """The nearest pair to (s of each row, a proposed dose)."""
-        listed = self.neighbours[rows].long()
-        there = self.pairs[listed.flatten()].view(*listed.shape, -1)
         here = torch.cat([self.pairs[rows, : self.columns], doses], 1)
-        squares = (there - here[:, None]).square_().sum(-1)
-        best, place = squares.min(1)
-        row = listed.gather(1, place[:, None])[:, 0]
-        certified = best <= self.radius[rows].square()
-        if not bool(certified.all()):
-            left = (~certified).nonzero().squeeze(1)
+        row, best = self._best(here, self.neighbours[rows, :FIRST])
+        certified = best <= self.inner[rows].square()
+        left = (~certified).nonzero().squeeze(1)
+        if len(left) and self.neighbours.shape[1] > FIRST:
+            more, better = self._best(here[left], self.neighbours[rows[left], FIRST:])
+            row[left] = torch.where(better < best[left], more, row[left])
+            best[left] = torch.minimum(better, best[left])
+            certified[left] = best[left] <= self.radius[rows[left]].square()
+            left = left[~certified[left]]
+        if len(left):
             row[left], best[left] = self._of_all(here[left], self.stay[rows[left]])
         return Nearest(row, best.sqrt(), certified)
 
@@ -128,6 +139,12 @@ class DatasetIndex:
         own = (doses - self.doses[rows]).square().sum(1)
         return float((own <= self.of_rows(rows, doses).distance.square()).float().mean())
 
+    def _best(self, here: torch.Tensor, listed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Row and squared distance of the nearest pair of each list."""
+        there = self.pairs.index_select(0, listed.flatten()).view(*listed.shape, -1)
+        best, place = there.sub_(here[:, None]).square_().sum(-1).min(1)
+        return listed.gather(1, place[:, None])[:, 0].long(), best
+
     def _of_all(self, here: torch.Tensor, stay: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Row and squared distance of the nearest pair of another stay."""
         parts = zip(torch.split(here, ASKED), torch.split(stay, ASKED), strict=True)
@@ -135,50 +152,109 @@ class DatasetIndex:
         return torch.cat([row for row, _ in found]), torch.cat([best for _, best in found])
 
     def _asked(self, here: torch.Tensor, stay: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        gaps = torch.addmm(self._half_squares, here, self.pairs.T, beta=1.0, alpha=-1.0)
-        self._part(gaps, stay)
-        most = min(MEASURED, len(self))
-        near = gaps.topk(most, dim=1, largest=False).indices
-        there = self.pairs[near.flatten()].view(len(here), most, -1)
-        exact = (there - here[:, None]).square_().sum(-1)
-        exact[torch.isinf(gaps.gather(1, near))] = torch.inf
-        best, place = exact.min(1)
-        return near.gather(1, place[:, None])[:, 0], best
+        gaps = self._products.of(here)
+        _part(gaps, self.stay, stay)
+        limit = gaps.amin(1)
+        norms = (2 * limit + here.square().sum(1)).clip(min=0).sqrt() + here.norm(dim=1)
+        near = _within(gaps, limit + ROUNDING * norms.square())
+        squares = (self.pairs[near.column] - here[near.row]).square_().sum(1)
+        best = squares.new_full((len(here),), torch.inf).scatter_reduce_(
+            0, near.row, squares, "amin"
+        )
+        won = squares == best[near.row]
+        row = torch.full((len(here),), len(self)).scatter_reduce_(
+            0, near.row[won], near.column[won], "amin"
+        )
+        return row, best
 
     @cached_property
-    def _half_squares(self) -> torch.Tensor:
-        return self.pairs.square().sum(1) / 2
+    def _products(self) -> _Products:
+        return _Products.with_(self.pairs)
 
-    def _listed(self, rows: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The k nearest rows of other stays by state, and beta x the distance of the last."""
-        states = self.pairs[:, : self.columns]
-        here = states[rows]
-        gaps = torch.addmm(states.square().sum(1) / 2, here, states.T, alpha=-1.0)
-        self._part(gaps, self.stay[rows])
-        some = gaps[:, ::SAMPLED]
-        about = min(k // SAMPLED + 8, some.shape[1])
-        limit = some.topk(about, dim=1, largest=False).values[:, -1:]
-        row, column = (gaps <= limit).nonzero(as_tuple=True)
-        count = torch.bincount(row, minlength=len(rows))
-        if int(count.min()) < k:  # the sample misled: look at everything
-            near = gaps.topk(k, dim=1, largest=False, sorted=True)
-            place, furthest = near.indices, near.values[:, -1]
-        else:
-            slot = torch.arange(len(row)) - (count.cumsum(0) - count)[row]
-            laid = gaps.new_full((len(rows), int(count.max())), torch.inf)
-            names = torch.zeros(laid.shape, dtype=torch.int64)
-            laid[row, slot] = gaps[row, column]
-            names[row, slot] = column
-            near = laid.topk(k, dim=1, largest=False, sorted=True)
-            place, furthest = names.gather(1, near.indices), near.values[:, -1]
-        squares = 2 * furthest + here.square().sum(1)
+
+@dataclass(frozen=True)
+class _Products:
+    """Half the squared distances of all rows to queries, less the query's own square: one product.
+
+    Attributes:
+        wide: (columns + 1, rows) their negatives above half their squares; padded with what is
+            infinitely far to a whole number of groups.
+    """
+
+    wide: torch.Tensor
+
+    @classmethod
+    def with_(cls, rows: torch.Tensor) -> _Products:
+        wide = rows.new_zeros(rows.shape[1] + 1, -(-len(rows) // GROUP) * GROUP)
+        wide[:-1, : len(rows)] = -rows.T
+        wide[-1] = torch.inf
+        wide[-1, : len(rows)] = rows.square().sum(1) / 2
+        return cls(wide)
+
+    def of(self, here: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """(queries, rows)."""
+        asked = torch.cat([here, here.new_ones(len(here), 1)], 1)
+        return torch.mm(asked, self.wide, out=out)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Entries of a product that are small enough: by row, then column."""
+
+    row: torch.Tensor
+    column: torch.Tensor
+    gap: torch.Tensor
+
+
+def _within(gaps: torch.Tensor, limit: torch.Tensor) -> _Found:
+    """All entries up to each row's limit, looking at single ones only in groups that have some."""
+    groups = gaps.view(len(gaps), GROUP, -1)
+    row, group = (groups.amin(1) <= limit[:, None]).nonzero(as_tuple=True)
+    some = groups[row, :, group]
+    hit, member = (some <= limit[row, None]).nonzero(as_tuple=True)
+    return _Found(row[hit], member * groups.shape[2] + group[hit], some[hit, member])
+
+
+def _part(gaps: torch.Tensor, stays: torch.Tensor, stay: torch.Tensor) -> None:
+    """Rows of the query's own stay are infinitely far; `stays` rise."""
+    first = torch.searchsorted(stays, stay)
+    last = torch.searchsorted(stays, stay, right=True)
+    for i, (start, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+        gaps[i, start:end] = torch.inf
+
+
+class _Lists:
+    """The K nearest rows of other stays by state, a block of rows after the other."""
+
+    def __init__(self, states: torch.Tensor, stay: torch.Tensor, k: int) -> None:
+        self.states, self.stay, self.k = states, stay, k
+        self.products = _Products.with_(states)
+        self.sample = _Products.with_(states[::SAMPLED])
+        share = k / SAMPLED
+        most = self.sample.wide.shape[1]
+        self.about = min(int(share + 4 * math.sqrt(share)) + 8, most)  # so that few find too few
+        self.room = torch.empty(BLOCK, self.products.wide.shape[1])
+
+    def of(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Lists by distance; beta x the distances of the `FIRST`-th or last, and of the last."""
+        here, k = self.states[rows], self.k
+        gaps = self.products.of(here, self.room[: len(rows)])
+        _part(gaps, self.stay, self.stay[rows])
+        sampled = self.sample.of(here).topk(self.about, dim=1, largest=False)
+        near = _within(gaps, sampled.values[:, -1])
+        count = torch.bincount(near.row, minlength=len(rows))
+        slot = torch.arange(len(near.row)) - (count.cumsum(0) - count)[near.row]
+        laid = gaps.new_full((len(rows), max(int(count.max()), k)), torch.inf)
+        names = torch.zeros(laid.shape, dtype=torch.int64)
+        laid[near.row, slot] = near.gap
+        names[near.row, slot] = near.column
+        values, order = laid.sort(dim=1, stable=True)
+        values, order = values[:, :k].clone(), names.gather(1, order[:, :k])
+        short = (count < k).nonzero().squeeze(1)
+        if len(short):  # the sample misled: look at everything
+            values[short], order[short] = gaps[short].topk(k, dim=1, largest=False, sorted=True)
+        squares = 2 * values[:, [min(FIRST, k) - 1, k - 1]] + here.square().sum(1, keepdim=True)
+        norms = squares.clip(min=0).sqrt() + here.norm(dim=1, keepdim=True)
         # the fast product rounds: prove a little less than what it says
-        slack = 1e-5 * (here.square().sum(1) + states.square().sum(1).max())
-        return place.int(), (squares - slack).clip(min=0).sqrt()
-
-    def _part(self, gaps: torch.Tensor, stay: torch.Tensor) -> None:
-        """Rows of the query's own stay are infinitely far."""
-        first = torch.searchsorted(self.stay, stay)
-        last = torch.searchsorted(self.stay, stay, right=True)
-        for i, (start, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
-            gaps[i, start:end] = torch.inf
+        radii = (squares - ROUNDING * norms.square()).clip(min=0).sqrt()
+        return order.int(), radii

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -38,22 +38,75 @@ class Shape:
         return sum(math.prod(size) for size in self.sizes.values())
 
 
-class Perceptrons:
-    r"""Networks side by side on the same rows.
+@dataclass
+class _Kept:
+    """What a forward pass leaves for the backward one."""
+
+    x: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    h1: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
+    h2: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
+
+
+class Stack:
+    r"""Networks side by side on the same rows, to be asked.
 
         h1 = relu(x W1 + b1), h2 = relu(h1 W2 + b2), y = h2 W3 + b3
 
-    `forward` keeps what `backward` needs; both work on (networks, rows, columns).
+    `forward` keeps what the gradients need; both work on (networks, rows, columns).
     """
+
+    def __init__(self, shape: Shape, at: Mapping[str, torch.Tensor]) -> None:
+        """Networks whose parameters these are; they are used, not copied."""
+        self.shape = shape
+        self._at = at
+        self._kept = _Kept()
+
+    def some(self, which: slice) -> Stack:
+        """Some of these networks, which go on following them."""
+        at = {name: view[which] for name, view in self._at.items()}
+        return Stack(replace(self.shape, networks=len(at["w1"])), at)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Answers (networks, rows, outputs) to (rows, inputs), or to rows of each network's own."""
+        p, kept = self._at, self._kept
+        kept.x = self._of_each(x)
+        kept.h1 = torch.baddbmm(p["b1"], kept.x, p["w1"]).relu_()
+        kept.h2 = torch.baddbmm(p["b2"], kept.h1, p["w2"]).relu_()
+        return torch.baddbmm(p["b3"], kept.h2, p["w3"])
+
+    def answer(self, x: torch.Tensor) -> torch.Tensor:
+        """The same answers, bit for bit, leaving alone what the gradients need."""
+        p = self._at
+        h1 = torch.baddbmm(p["b1"], self._of_each(x), p["w1"]).relu_()
+        h2 = torch.baddbmm(p["b2"], h1, p["w2"]).relu_()
+        return torch.baddbmm(p["b3"], h2, p["w3"])
+
+    def backward_to_last(self, slope: torch.Tensor, columns: int) -> torch.Tensor:
+        """Gradient of sum(slope * answers) in the last so many inputs, (rows, columns)."""
+        _, d1 = self._deltas(slope)
+        w1 = self._at["w1"][:, -columns:]
+        return torch.bmm(d1, w1.transpose(1, 2)).sum(0)
+
+    def _of_each(self, x: torch.Tensor) -> torch.Tensor:
+        """(networks, rows, inputs), not copied."""
+        return x.expand(self.shape.networks, *x.shape[-2:])
+
+    def _deltas(self, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        p, kept = self._at, self._kept
+        d2 = _where_on(torch.bmm(slope, p["w3"].transpose(1, 2)), kept.h2)
+        d1 = _where_on(torch.bmm(d2, p["w2"].transpose(1, 2)), kept.h1)
+        return d2, d1
+
+
+class Perceptrons(Stack):
+    """A stack that learns: its parameters are one vector, and so is their gradient."""
 
     def __init__(self, shape: Shape, flat: torch.Tensor) -> None:
         """Networks whose parameters are this vector; it is used, not copied."""
-        self.shape = shape
+        super().__init__(shape, _views(flat, shape))
         self.flat = flat
         self.gradient = torch.zeros_like(flat)
-        self._at = _views(flat, shape)
         self._grad = _views(self.gradient, shape)
-        self._kept = _Kept()
 
     @classmethod
     def drawn(cls, shape: Shape, generator: torch.Generator) -> Perceptrons:
@@ -69,21 +122,6 @@ class Perceptrons:
         """Networks of the same numbers, on their own."""
         return Perceptrons(self.shape, self.flat.clone())
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Answers (networks, rows, outputs) to (rows, inputs), or to rows of each network's own."""
-        p, kept = self._at, self._kept
-        kept.x = self._of_each(x)
-        kept.h1 = torch.baddbmm(p["b1"], kept.x, p["w1"]).relu_()
-        kept.h2 = torch.baddbmm(p["b2"], kept.h1, p["w2"]).relu_()
-        return torch.baddbmm(p["b3"], kept.h2, p["w3"])
-
-    def answer(self, x: torch.Tensor) -> torch.Tensor:
-        """The same answers, bit for bit, leaving alone what `backward` needs."""
-        p = self._at
-        h1 = torch.baddbmm(p["b1"], self._of_each(x), p["w1"]).relu_()
-        h2 = torch.baddbmm(p["b2"], h1, p["w2"]).relu_()
-        return torch.baddbmm(p["b3"], h2, p["w3"])
-
     def backward(self, slope: torch.Tensor) -> None:
         """Gradient of sum(slope * answers) in the parameters, into `gradient`."""
         g, kept = self._grad, self._kept
@@ -95,12 +133,6 @@ class Perceptrons:
         torch.sum(d1, 1, keepdim=True, out=g["b1"])
         torch.bmm(kept.x.transpose(1, 2), d1, out=g["w1"])
 
-    def backward_to_last(self, slope: torch.Tensor, columns: int) -> torch.Tensor:
-        """Gradient of sum(slope * answers) in the last so many inputs, (rows, columns)."""
-        _, d1 = self._deltas(slope)
-        w1 = self._at["w1"][:, -columns:]
-        return torch.bmm(d1, w1.transpose(1, 2)).sum(0)
-
     def along(self, direction: torch.Tensor) -> torch.Tensor:
         """How the last answers of `forward` change along a direction of the parameters."""
         p, d, kept = self._at, _views(direction, self.shape), self._kept
@@ -108,24 +140,11 @@ class Perceptrons:
         d2 = torch.baddbmm(d["b2"], d1, p["w2"]).baddbmm_(kept.h1, d["w2"]).mul_(kept.h2 > 0)
         return torch.baddbmm(d["b3"], d2, p["w3"]).baddbmm_(kept.h2, d["w3"])
 
-    def _of_each(self, x: torch.Tensor) -> torch.Tensor:
-        """(networks, rows, inputs), not copied."""
-        return x.expand(self.shape.networks, *x.shape[-2:])
 
-    def _deltas(self, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        p, kept = self._at, self._kept
-        d2 = torch.bmm(slope, p["w3"].transpose(1, 2)).mul_(kept.h2 > 0)
-        d1 = torch.bmm(d2, p["w2"].transpose(1, 2)).mul_(kept.h1 > 0)
-        return d2, d1
-
-
-@dataclass
-class _Kept:
-    """What a forward pass leaves for the backward one."""
-
-    x: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0))
-    h1: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
-    h2: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
+def _where_on(slope: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """What passes back through a relu, in place: one pass, where a mask would be three."""
+    torch.ops.aten.threshold_backward.grad_input(slope, hidden, 0, grad_input=slope)
+    return slope
 
 
 def _views(flat: torch.Tensor, shape: Shape) -> dict[str, torch.Tensor]:

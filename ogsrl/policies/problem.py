@@ -6,7 +6,7 @@ Called by the training loop. Everything is of training patients; made once and s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -33,11 +33,14 @@ class Problem:
         dynamics: P^.
         guardian: The region.
         rows: Logged decisions.
+        stay: Number of each row's stay, rising.
+        after: Place of the stay's next decision among the rows; -1 where there is none.
         first: Places of first decisions among the rows.
         usual: (rows, doses) b's mode.
         to_go: (rows, quantities) undiscounted sums from each decision on.
         known: Places of rows of which that is known (the stay was not censored).
         limits: d_j by constraint.
+        shared: What several seeds make of these rows alike; never saved.
     """
 
     history: History
@@ -45,11 +48,14 @@ class Problem:
     dynamics: Dynamics
     guardian: Guardian
     rows: Transitions
+    stay: torch.Tensor
+    after: torch.Tensor
     first: torch.Tensor
     usual: torch.Tensor
     to_go: torch.Tensor
     known: torch.Tensor
     limits: dict[str, float]
+    shared: dict[str, object] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
     @torch.no_grad()
@@ -62,13 +68,16 @@ class Problem:
         refused = _by_block(
             lambda i: ~guardian.supported(rows.states[i], rows.doses[i]), len(rows.row)
         )
-        to_go, known = _to_go(train, rows, refused.float())
+        after = _after(train, rows)
+        to_go, known = _to_go(train, rows, refused.float(), after)
         return cls(
             history=train.history,
             behaviour=behaviour,
             dynamics=dynamics,
             guardian=guardian,
             rows=rows,
+            stay=train.stay[rows.row],
+            after=after,
             first=(train.step[rows.row] == 0).nonzero().squeeze(1),
             usual=usual,
             to_go=to_go,
@@ -99,21 +108,30 @@ class Problem:
         paid = self.history.preparation.cohort.reward.terminal
         return 0.0 if paid is None else max(paid.discharge, paid.horizon)
 
+    @property
+    def max_steps(self) -> int:
+        """Steps of the longest stay."""
+        return self.history.preparation.cohort.max_steps
+
 
 def _by_block(ask: Callable[[slice], torch.Tensor], rows: int) -> torch.Tensor:
     return torch.cat([ask(slice(i, i + BLOCK)) for i in range(0, rows, BLOCK)])
 
 
+def _after(train: StayTensors, rows: Transitions) -> torch.Tensor:
+    """Where among the rows each stay's next decision is; -1: nowhere."""
+    place = torch.full((len(train.step),), -1)
+    place[rows.row] = torch.arange(len(rows.row))
+    following = train.next_row[rows.row]
+    return torch.where(following >= 0, place[following.clip(min=0)], -1)
+
+
 def _to_go(
-    train: StayTensors, rows: Transitions, refused: torch.Tensor
+    train: StayTensors, rows: Transitions, refused: torch.Tensor, after: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Undiscounted sums to the end of each stay, and whether the end is known."""
     cohort = train.history.preparation.cohort
     now = torch.cat([rows.rewards[:, None], rows.costs, refused[:, None] / cohort.max_steps], 1)
-    place = torch.full((len(train.step),), -1)
-    place[rows.row] = torch.arange(len(rows.row))
-    following = train.next_row[rows.row]
-    after = torch.where(following >= 0, place[following.clip(min=0)], -1)
     total, known = now.clone(), rows.terminal.clone()
     step = train.step[rows.row]
     for k in range(int(step.max()), -1, -1):

@@ -22,13 +22,14 @@ from ogsrl.policies.cpo import Cpo
 from ogsrl.policies.deployed import Actor
 from ogsrl.policies.discrete import DiscreteOGSRL
 from ogsrl.policies.learner import Learner
+from ogsrl.policies.offline import OfflineLearner
 from ogsrl.policies.problem import Problem
 from ogsrl.policies.saved import save_policy
 from ogsrl.policies.table import TableProblem
 
 KIND = "training"
 Progress = Callable[[int], None]
-AnyLearner = Learner | Cpo | DiscreteOGSRL
+AnyLearner = Learner | OfflineLearner | Cpo | DiscreteOGSRL
 AnyProblem = Problem | TableProblem
 
 
@@ -106,8 +107,16 @@ def learner_of(
         return DiscreteOGSRL(problem, algorithm.ogsrl or OgsrlParams(), seed, steps)
     if algorithm.cpo is not None:
         return Cpo(problem, algorithm.cpo, seed, steps)
-    kind = LevelsLearner if all_ordinal(problem.history) else Learner
-    return kind(problem, algorithm.ogsrl or OgsrlParams(), seed, steps)
+    settings = algorithm.ogsrl or OgsrlParams()
+    levels = all_ordinal(problem.history)
+    if not settings.model:
+        if levels:
+            raise ModelError(
+                f"algorithms.{algorithm.name}.ogsrl.model: false has no form for ordinal doses; "
+                "take it out of `train`, or set a discrete peer"
+            )
+        return OfflineLearner(problem, settings, seed, steps)
+    return (LevelsLearner if levels else Learner)(problem, settings, seed, steps)
 
 
 def steps_of(algorithm: AlgorithmParams, train: TrainParams) -> int:

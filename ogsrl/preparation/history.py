@@ -108,9 +108,21 @@ class History:
         observed = self.preparation.cohort.observations
         return tuple(name for name in self.preparation.indicators if name in observed)
 
+    @cached_property
+    def _places(self) -> dict[tuple[StateRole, int], list[int]]:
+        places: dict[tuple[StateRole, int], list[int]] = {}
+        for i, column in enumerate(self.columns):
+            places.setdefault((column.role, column.lag), []).append(i)
+        return places
+
     def place(self, role: StateRole, lag: int = 0) -> list[int]:
         """Where the columns of a role lie, so that nobody counts by hand."""
-        return [i for i, c in enumerate(self.columns) if c.role == role and c.lag == lag]
+        return list(self._places.get((role, lag), ()))
+
+    def _among(self, states: torch.Tensor, role: StateRole, lag: int = 0) -> torch.Tensor:
+        """The columns of a role, which lie side by side."""
+        places = self._places.get((role, lag), ())
+        return states[:, places[0] : places[-1] + 1] if places else states[:, :0]
 
     def build(self, prepared: pd.DataFrame, stays: Stays | None = None) -> Singles:
         """The state of every row of whole prepared stays, as one matrix with columns `names`."""
@@ -170,41 +182,42 @@ class History:
             observed: Scaled statics and observations of the next step, in the cohort's order.
             missing: Their indicators, in the order of `preparation.indicators`; none: all charted.
         """
-        following = states.clone()
+        import torch  # noqa: PLC0415 - tables are prepared without it
+
         if missing is None:
             missing = states.new_zeros(len(states), len(self.preparation.indicators))
-        following[:, self.place("current")] = observed
-        following[:, self.place("indicator")] = missing
-        lagged = _among(self.lagged, self.preparation.states)
-        for lag in range(1, self.steps + 1):
-            for role in _SHIFTED if lag > 1 else ():
-                following[:, self.place(role, lag)] = states[:, self.place(role, lag - 1)]
-        if self.steps:
-            now = states[:, self.place("current")]
-            following[:, self.place("lag", 1)] = now[:, lagged]
-            following[:, self.place("dose_lag", 1)] = doses
-            following[:, self.place("known", 1)] = 1
+        parts = [observed, missing]
         if self.summaries:
-            self._advance_summaries(following, states, observed, missing)
-        return following
+            max_steps = self.preparation.cohort.max_steps
+            step = (self._among(states, "step") * max_steps).round() + 1
+            parts.append(step / max_steps)
+        if self.steps:
+            lagged = _among(self.lagged, self.preparation.states)
+            now = self._among(states, "current")[:, lagged]
+            parts += [now, doses, states.new_ones(len(states), 1)]
+        for lag in range(2, self.steps + 1):
+            parts += [self._among(states, role, lag - 1) for role in _SHIFTED]
+        if self.summaries:
+            parts += self._advanced_summaries(states, observed, missing, step)
+        return torch.cat(parts, dim=1)  # in the order of `columns`
 
-    def _advance_summaries(
+    def _advanced_summaries(
         self,
-        following: torch.Tensor,
         states: torch.Tensor,
         observed: torch.Tensor,
         missing: torch.Tensor,
-    ) -> None:
-        max_steps = self.preparation.cohort.max_steps
+        step: torch.Tensor,
+    ) -> list[torch.Tensor]:
         now = observed[:, _among(self.summarised, self.preparation.states)]
         gaps = missing[:, _among(self._dated, self.preparation.indicators)]
-        step = (states[:, self.place("step")] * max_steps).round() + 1
-        low, high, mean, since = (states[:, self.place(role)] for role in _RUNNING)
-        following[:, self.place("step")] = step / max_steps
-        following[:, self.place("min")] = low.minimum(now)
-        following[:, self.place("max")] = high.maximum(now)
-        following[:, self.place("mean")] = mean + (now - mean) / (step + 1)
-        following[:, self.place("since")] = gaps * (since + 1 / max_steps).clip(max=1)
+        low, high, mean, since = (self._among(states, role) for role in _RUNNING)
+        later = 1 / self.preparation.cohort.max_steps
+        return [
+            low.minimum(now),
+            high.maximum(now),
+            mean + (now - mean) / (step + 1),
+            gaps * (since + later).clip(max=1),
+        ]
 
 
 def _matrix(frame: pd.DataFrame, names: list[str]) -> Singles:
