@@ -113,7 +113,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def run_stage(stage: Stage, work: Callable[[Stage], None]) -> int:
     """Run a stage under its lock; the exit status."""
-    _end_with_parent()
+    end_with_parent()
     try:
         with _lock(stage):
             work(stage)
@@ -167,7 +167,7 @@ def _lock(stage: Stage) -> Iterator[None]:
         yield
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process once dvc, or whoever started it, is gone (also when killed with -9)."""
     chain = psutil.Process().parents()
     named = [i for i, process in enumerate(chain) if _is_dvc(process)]

@@ -8,9 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
+from collections.abc import Callable
+from functools import lru_cache
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from ogsrl.behaviour.policy import Behaviour
 from ogsrl.dynamics.config import TooFewPatients
@@ -26,7 +33,10 @@ from ogsrl.policies.problem import Problem
 from ogsrl.policies.table import TableProblem
 from ogsrl.policies.training import AnyProblem, Place, Seed, check, steps_of, train_seed
 from pipelines.parts import load_parts
-from pipelines.stage import Stage, write_json
+from pipelines.stage import Stage, end_with_parent, write_json
+
+#: Where a worker tells of its steps.
+_told: SimpleQueue[int]
 
 
 def run(stage: Stage) -> None:
@@ -49,29 +59,83 @@ def _algorithm(stage: Stage, name: str) -> AlgorithmParams:
 
 def _train(stage: Stage, algorithm: AlgorithmParams) -> None:
     train, directory = stage.params.train, stage.model("policies", algorithm.name)
-    found = _problem(stage)
-    if isinstance(found, str):
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-        _report(stage, algorithm, found, [])
-        return
-    made_of, seeds = _made_of(stage, algorithm), []
     total = len(train.seeds) * steps_of(algorithm, train)
     with stage.progress(f"{algorithm.name}, {len(train.seeds)} seeds, steps", total) as update:
-        for seed in train.seeds:
-            scratch = stage.cache / "train" / stage.cohort_name / algorithm.name / f"seed_{seed}"
-            place = Place(scratch / "policies", scratch / "checkpoint", made_of)
-            seeds.append(train_seed(found, algorithm, train, seed, place, update))
+        seeds = _all_seeds(stage, algorithm, update)
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
+    if isinstance(seeds, str):
+        _report(stage, algorithm, seeds, [])
+        return
     for done in seeds:  # only what is whole is an output
-        scratch = stage.cache / "train" / stage.cohort_name / algorithm.name / f"seed_{done.seed}"
+        scratch = _scratch(stage, algorithm.name, done.seed)
         (scratch / "policies").rename(directory / f"seed_{done.seed}")
         shutil.rmtree(scratch)
     ended = any(done.status == "done" for done in seeds)
     _report(stage, algorithm, "trained" if ended else "every_seed_failed", seeds)
 
 
+def _all_seeds(
+    stage: Stage, algorithm: AlgorithmParams, update: Callable[[int], None]
+) -> list[Seed] | str:
+    """Seeds side by side, a thread each: the same numbers however many there are of either.
+
+    A seed's matrices are small; two threads on one of them mostly wait for each other.
+    """
+    seeds = stage.params.train.seeds
+    stage = Stage(stage.name, stage.cohort_name, stage.root, stage.item)  # without what it read
+    _problem.cache_clear()
+    workers = min(stage.params.threads, len(seeds))
+    if workers == 1:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            found = [_one_seed(stage, algorithm, seed, update) for seed in seeds]
+        finally:
+            torch.set_num_threads(threads)
+    else:
+        context = get_context("spawn")
+        told = context.SimpleQueue()
+        with context.Pool(workers, _begin_worker, (told,)) as pool:  # ends them on leaving
+            work = [(stage, algorithm, seed) for seed in seeds]
+            coming = pool.starmap_async(_in_worker, work, chunksize=1)
+            while not coming.ready() or not told.empty():
+                coming.wait(0.2)
+                while not told.empty():
+                    update(told.get())
+            found = coming.get()
+    statuses = [one for one in found if isinstance(one, str)]
+    return statuses[0] if statuses else [one for one in found if isinstance(one, Seed)]
+
+
+def _begin_worker(told: SimpleQueue[int]) -> None:
+    global _told  # noqa: PLW0603 - a worker process has no other place for its queue
+    _told = told
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage ends its workers
+    end_with_parent()
+    torch.set_num_threads(1)
+
+
+def _in_worker(stage: Stage, algorithm: AlgorithmParams, seed: int) -> Seed | str:
+    return _one_seed(stage, algorithm, seed, _told.put)
+
+
+def _one_seed(
+    stage: Stage, algorithm: AlgorithmParams, seed: int, update: Callable[[int], None]
+) -> Seed | str:
+    problem = _problem(stage)
+    if isinstance(problem, str):
+        return problem
+    scratch = _scratch(stage, algorithm.name, seed)
+    place = Place(scratch / "policies", scratch / "checkpoint", _made_of(stage, algorithm))
+    return train_seed(problem, algorithm, stage.params.train, seed, place, update)
+
+
+def _scratch(stage: Stage, algorithm: str, seed: int) -> Path:
+    return stage.cache / "train" / stage.cohort_name / algorithm / f"seed_{seed}"
+
+
+@lru_cache(maxsize=1)  # seeds of one process share it
 def _problem(stage: Stage) -> AnyProblem | str:
     """What training knows, or the status that says why there is nothing to train on."""
     train = load_parts(stage, "train")["train"]

@@ -28,6 +28,8 @@ from ogsrl.policies.saved import save_policy
 from ogsrl.policies.table import TableProblem
 
 KIND = "training"
+#: Progress is told every so many steps.
+TOLD = 25
 Progress = Callable[[int], None]
 AnyLearner = Learner | OfflineLearner | Cpo | DiscreteOGSRL
 AnyProblem = Problem | TableProblem
@@ -152,6 +154,8 @@ def train_seed(
         _empty(place)
         done.status = str(error)
         return done
+    period = period_of(algorithm)[1]
+    told = period if algorithm.cpo is not None else TOLD  # an update of CPO is not divided
     begun = _resume(learner, done, place)
     progress(learner.step)
     try:
@@ -160,13 +164,15 @@ def train_seed(
             learner.begin()
         while learner.step < train.steps:
             # whole refreshes: rollouts are not part of a checkpoint
-            steps = min(period_of(algorithm)[1], train.steps - learner.step)
-            for row in learner.train(steps):
-                done.log.append({"seed": float(seed), **row})
+            ends = min(learner.step + period, train.steps)
+            while learner.step < ends:
+                before = learner.step
+                for row in learner.train(min(told, ends - before)):
+                    done.log.append({"seed": float(seed), **row})
+                progress(learner.step - before)
             if learner.step % train.checkpoint_every == 0 or learner.step == train.steps:
                 _keep(learner.policy, problem, algorithm, done, place, learner.step)
             _save(learner, done, place)
-            progress(steps)
     except ModelError as error:
         done.status = str(error)
     return done
