@@ -53,6 +53,11 @@ class OGSRLConfig(LearnableConfig):
         """Refuse what would be ignored."""
         if self.params.cloning_only:
             raise ModelError("settings.cloning_only: behaviour cloning alone is d3rlpy's BC")
+        if not self.params.model:
+            raise ModelError(
+                "settings.model: false has no form behind d3rlpy's interface; train it as an entry "
+                "of `algorithms`"
+            )
         for name in ("observation_scaler", "action_scaler", "reward_scaler"):
             if getattr(self, name) is not None:
                 raise ModelError(f"{name}: prepared states, doses and rewards are scaled already")

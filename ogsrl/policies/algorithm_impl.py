@@ -20,6 +20,8 @@ from ogsrl.errors import ModelError
 from ogsrl.policies.learner import Learner, Logged
 from ogsrl.policies.networks import Perceptrons, Shape
 
+#: Names of a checkpoint's tensors that hold rows.
+POOL = "pool_"
 NOT_ATTACHED = (
     "{asked}: it needs the clinicians' policy, the model and the guardian; "
     "call attach(Problem.of(train, behaviour, dynamics, guardian)) first"
@@ -56,7 +58,11 @@ class FlatValues(nn.Module):
 
 
 class Training(nn.Module):
-    """All else that training goes on from, in what d3rlpy saves: optimisers, multipliers, draws."""
+    """All else that training goes on from, in what d3rlpy saves: optimisers, multipliers, draws.
+
+    Rollouts of earlier refreshes are left out: they begin in patients' rows, and what is saved here
+    leaves the building. With `pool: 1` nothing is missed; else they are rolled out anew.
+    """
 
     def __init__(self) -> None:
         """Nothing is attached yet."""
@@ -67,7 +73,10 @@ class Training(nn.Module):
 
     def get_extra_state(self) -> dict[str, torch.Tensor]:
         """What is saved; empty before the first step."""
-        return self.learner.tensors() if self.learner and self.begun else self.kept
+        if self.learner is None or not self.begun:
+            return self.kept
+        tensors = self.learner.tensors()
+        return {name: value for name, value in tensors.items() if not name.startswith(POOL)}
 
     def set_extra_state(self, state: dict[str, torch.Tensor]) -> None:
         """Take it back, now or when a problem is attached."""

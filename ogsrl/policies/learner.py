@@ -326,7 +326,7 @@ class Learner:
         for name, multipliers in (("costs", self.costs), ("refusals", self.refusals)):
             own = {k.removeprefix(f"{name}."): v for k, v in tensors.items()}
             multipliers.restore({k: own[k] for k in multipliers.tensors()})
-        self._pool = []
+        self._pool, self._rows = [], None
         while f"pool_{len(self._pool)}.states" in tensors:
             name = f"pool_{len(self._pool)}."
             held = {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}

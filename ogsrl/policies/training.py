@@ -103,22 +103,21 @@ def learner_of(
     problem: AnyProblem, algorithm: AlgorithmParams, seed: int, steps: int
 ) -> AnyLearner:
     """The loop that an entry of `algorithms` asks for, in its form for this cohort."""
+    settings, ordinal = algorithm.ogsrl or OgsrlParams(), all_ordinal(problem.history)
+    if algorithm.ogsrl is not None and ordinal and not (settings.model or settings.cloning_only):
+        raise ModelError(
+            f"algorithms.{algorithm.name}.ogsrl.model: false has no form for ordinal doses; "
+            "take it out of `train`, or set a discrete peer"
+        )
     if isinstance(problem, TableProblem):
         if algorithm.cpo is not None:
             raise ModelError("cpo: it has no form for a table; take it out of `train`")
-        return DiscreteOGSRL(problem, algorithm.ogsrl or OgsrlParams(), seed, steps)
+        return DiscreteOGSRL(problem, settings, seed, steps)
     if algorithm.cpo is not None:
         return Cpo(problem, algorithm.cpo, seed, steps)
-    settings = algorithm.ogsrl or OgsrlParams()
-    levels = all_ordinal(problem.history)
-    if not settings.model:
-        if levels:
-            raise ModelError(
-                f"algorithms.{algorithm.name}.ogsrl.model: false has no form for ordinal doses; "
-                "take it out of `train`, or set a discrete peer"
-            )
-        return OfflineLearner(problem, settings, seed, steps)
-    return (LevelsLearner if levels else Learner)(problem, settings, seed, steps)
+    if ordinal:
+        return LevelsLearner(problem, settings, seed, steps)
+    return (Learner if settings.model else OfflineLearner)(problem, settings, seed, steps)
 
 
 def steps_of(algorithm: AlgorithmParams, train: TrainParams) -> int:

@@ -129,6 +129,8 @@ def problem(
         dynamics=Place(history, deadly),  # type: ignore[arg-type]
         guardian=Below(most),  # type: ignore[arg-type]
         rows=rows,
+        stay=torch.arange(count),
+        after=torch.full((count,), -1),
         first=torch.arange(count),
         usual=torch.zeros(count, 1),
         to_go=torch.zeros(count, 3),

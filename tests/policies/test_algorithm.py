@@ -38,6 +38,7 @@ SMALL = OgsrlParams(
     start_steps=40,
     critic_start_steps=10,
     refresh=10,
+    pool=1,
     starts=100,
     first_decisions=50,
     horizon=2,
@@ -206,6 +207,27 @@ def test_a_saved_one_predicts_the_same_and_goes_on_bit_for_bit(tmp_path: Path) -
     assert again.impl.training.learner.step == 40
 
 
+def test_no_row_of_a_patient_is_saved(tmp_path: Path) -> None:
+    """Rollouts begin in patients' rows: a checkpoint beside the data holds them, a model never."""
+    pooled = SMALL.model_copy(update={"pool": 3})
+    algorithm = OGSRLConfig.of(pooled, 40).create().attach(made())
+    algorithm.fit(dataset(), n_steps=40, n_steps_per_epoch=40, **QUIET)
+    held = algorithm.impl.training.learner.tensors()
+    assert any(name.startswith("pool_") for name in held)
+    algorithm.save_model(str(tmp_path / "model.pt"))
+    saved = torch.load(tmp_path / "model.pt", weights_only=True)
+    written = {n: v.flatten() for part in saved.values() for n, v in _flat(part).items()}
+    parameters = {"flat", "0.flat", "actor", "critics", "targets", "generator"}
+    for name, values in written.items():
+        known = name in parameters or name.startswith(("actor_adam", "critics_adam"))
+        assert known or len(values) <= 2, name
+
+
+def _flat(part: dict[str, Any]) -> dict[str, torch.Tensor]:
+    more = part.get("_extra_state", {})
+    return {**{n: v for n, v in part.items() if n != "_extra_state"}, **more}
+
+
 def test_saved_parameters_are_loaded_into_another_of_the_same_kind(tmp_path: Path) -> None:
     file = str(tmp_path / "model.pt")
     algorithm, other = fitted(seed=1), fresh(seed=2).attach(made())
@@ -296,6 +318,8 @@ def test_settings_are_ours_and_come_back_from_json() -> None:
         OGSRLConfig(settings={"horizon": 0})
     with pytest.raises(ModelError, match="cloning_only"):
         OGSRLConfig.of(OgsrlParams(cloning_only=True))
+    with pytest.raises(ModelError, match=r"settings\.model: false has no form"):
+        OGSRLConfig.of(OgsrlParams(model=False))
     with pytest.raises(ModelError, match="observation_scaler"):
         OGSRLConfig(observation_scaler=d3rlpy.preprocessing.StandardObservationScaler())
 

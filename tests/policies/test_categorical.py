@@ -118,6 +118,8 @@ def problem(limit: float = 9.0, most: float = 1.0) -> Problem:
         dynamics=Ward(history),  # type: ignore[arg-type]
         guardian=Below(most),  # type: ignore[arg-type]
         rows=rows,
+        stay=torch.arange(600),
+        after=torch.full((600,), -1),
         first=torch.arange(600),
         usual=torch.tensor([[0.0, -1.0]]).expand(600, -1),
         to_go=torch.zeros(600, 3),

@@ -308,6 +308,9 @@ def test_a_stopped_plan_goes_on_bit_for_bit(tmp_path: Path) -> None:
     cpo = train_seed(problem, AlgorithmParams(name="cpo", cpo=CpoParams()), train, 0, place("cpo"))
     assert cpo.status == "cpo: it has no form for a table; take it out of `train`"
     assert cpo.steps == []
+    offline = AlgorithmParams(name="prdc", ogsrl=OgsrlParams(model=False))
+    told = train_seed(problem, offline, train, 0, place("offline")).status
+    assert told.startswith("algorithms.prdc.ogsrl.model: false has no form for ordinal doses")
 
 
 # from logged stays
