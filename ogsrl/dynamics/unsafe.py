@@ -16,7 +16,7 @@ from ogsrl.dynamics.layout import Layout
 from ogsrl.spec.grammar import Binary, Column, Compare, Node, Unary
 
 #: Into how many pieces the range of a number is cut at a time.
-PIECES = 16
+PIECES = 64
 
 
 def spread_normals(draws: int, correlation: torch.Tensor) -> torch.Tensor:
@@ -155,13 +155,11 @@ class _Drawn:
         first, last = torch.round(chart.low[i] * down / up), torch.round(chart.high[i] * down / up)
         low, high = first.expand(rows), last.expand(rows)
         width, pieces = int(last - first), torch.arange(PIECES + 1)[:, None]
-        at_low = at_high = None
         with torch.no_grad():
-            while at_low is None or width > 1:
+            at_low, at_high = violates(torch.stack([low, high]))
+            while width > 1:
                 places = low + ((high - low) * pieces / PIECES).floor()
                 found = violates(places)
-                if at_low is None:
-                    at_low, at_high = found[0], found[-1]
                 before = ((found == at_low).sum(0) - 1).clip(max=PIECES - 1)[None]
                 low, high = places.gather(0, before)[0], places.gather(0, before + 1)[0]
                 width = -(-width // PIECES)

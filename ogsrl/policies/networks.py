@@ -136,7 +136,8 @@ class Perceptrons(Stack):
 
 def _where_on(slope: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     """What passes back through a relu, in place: one pass, where a mask would be three."""
-    return torch.ops.aten.threshold_backward.grad_input(slope, hidden, 0, grad_input=slope)
+    torch.ops.aten.threshold_backward.grad_input(slope, hidden, 0, grad_input=slope)
+    return slope
 
 
 def _views(flat: torch.Tensor, shape: Shape) -> dict[str, torch.Tensor]:
