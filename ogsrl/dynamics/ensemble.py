@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ogsrl.constraints import constraint_rules
 from ogsrl.dynamics.answers import Next, Prediction, of_codes, on_line
 from ogsrl.dynamics.chart import Scaling, running_sums
 from ogsrl.dynamics.config import DynamicsParams
@@ -54,6 +55,8 @@ class Dynamics:
         self._numeric = [layout.current[name] for name in layout.numeric]
         self._gaps = torch.tensor([layout.current[n] for n in layout.gaps], dtype=torch.int64)
         self._indicators = [layout.indicator[n] - len(self._columns) for n in layout.gaps]
+        rules = constraint_rules(preparation.cohort).values()
+        self._asks_sums = any(not layout.cumulative.keys().isdisjoint(r.columns) for r in rules)
         self._scaling = Scaling([preparation.states[name] for name in layout.numeric])
 
     @property
@@ -325,7 +328,7 @@ class Dynamics:
     def _chances(
         self, heads: Heads, states: torch.Tensor, doses: torch.Tensor, draws: int
     ) -> dict[str, torch.Tensor]:
-        sums = running_sums(self.layout, states, doses)
+        sums = running_sums(self.layout, states, doses) if self._asks_sums else {}
         chances = chance_unsafe(self.layout, self.fitted, heads, states, sums, draws)
         lines = zip(chances.items(), self.fitted.unsafe_calibration, strict=True)
         return {name: on_line(chance, line) for (name, chance), line in lines}

@@ -16,7 +16,7 @@ from ogsrl.dynamics.layout import Layout
 from ogsrl.spec.grammar import Binary, Column, Compare, Node, Unary
 
 #: Into how many pieces the range of a number is cut at a time.
-PIECES = 16
+PIECES = 64
 
 
 def spread_normals(draws: int, correlation: torch.Tensor) -> torch.Tensor:

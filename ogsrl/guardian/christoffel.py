@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,7 +25,7 @@ from ogsrl.guardian.legal import Legal
 from ogsrl.guardian.moments import Basis, Moments, Polynomial
 from ogsrl.guardian.protocol import Cases, Guardian, LogDensity, Shards
 from ogsrl.guardian.questions import QUESTIONS, Questions
-from ogsrl.guardian.ranks import LARGEST, Ranks
+from ogsrl.guardian.ranks import LARGEST, Ranks, Tables
 from ogsrl.guardian.shortage import Shortage
 from ogsrl.guardian.survey import Survey, check_varied, passes, row_weights
 
@@ -147,7 +148,12 @@ class ChristoffelGuardian(Guardian):
     def ranks(self, cases: Cases) -> dict[str, torch.Tensor]:
         """Where each answer lies among those of training rows."""
         answers = self.asked.answers(cases)
-        return {name: self.tables[name](answer) for name, answer in answers.items()}
+        ranks = self._tables(torch.stack(list(answers.values())))
+        return dict(zip(answers, ranks.unbind(0), strict=True))
+
+    @cached_property
+    def _tables(self) -> Tables:
+        return Tables.of([self.tables[name] for name in QUESTIONS])
 
     def beyond(self, z: torch.Tensor) -> torch.Tensor | None:
         """Distance to the levels and constants that were seen."""

@@ -6,7 +6,7 @@ rank has a gradient; holds a few hundred means, each over at least ten patients,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -78,27 +78,69 @@ class Ranks:
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         """The rank of each value."""
-        table, shares = self._single if values.dtype == torch.float32 else self._double
-        values = values.clip(-LARGEST, LARGEST)
-        above = torch.searchsorted(table, values.detach(), right=True).clip(1, len(table) - 1)
-        low, high = table[above - 1], table[above]
-        way = ((values - low) / (high - low).clip(min=1e-30)).clip(0, 1)
-        inside = shares[above - 1] + way * (shares[above] - shares[above - 1])
-        beyond = (values - table[-1]).clip(min=0)
-        return inside + torch.log1p(beyond / self.width)
+        return self._alone(values[None])[0]
 
     @cached_property
-    def _double(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.values, self.shares
-
-    @cached_property
-    def _single(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.values.float(), self.shares.float()
+    def _alone(self) -> Tables:
+        return Tables.of([self])
 
     @cached_property
     def width(self) -> float:
         """By how much a value must exceed the table to count as far out."""
         return _width(self.values, self.shares)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Several tables asked at once: (tables, values) in one pass.
+
+    Attributes:
+        values: (tables, knots), each ended by its last value again to the length of the longest.
+        shares: Alike.
+        last: (tables, 1) the place of each table's last knot.
+        width: (tables, 1).
+    """
+
+    values: torch.Tensor
+    shares: torch.Tensor
+    last: torch.Tensor
+    width: torch.Tensor
+
+    @classmethod
+    def of(cls, tables: Sequence[Ranks]) -> Tables:
+        """These, in order."""
+        longest = max(len(table.values) for table in tables)
+
+        def even(part: torch.Tensor) -> torch.Tensor:
+            return torch.cat([part, part[-1:].expand(longest - len(part))])
+
+        return cls(
+            torch.stack([even(table.values) for table in tables]),
+            torch.stack([even(table.shares) for table in tables]),
+            torch.tensor([[len(table.values) - 1] for table in tables]),
+            torch.tensor([[table.width] for table in tables], dtype=torch.float64),
+        )
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        """The rank of each value in its row's table."""
+        table, shares, width = self._single if values.dtype == torch.float32 else self._double
+        values = values.clip(-LARGEST, LARGEST)
+        found = torch.searchsorted(table, values.detach().contiguous(), right=True)
+        above = found.clip(min=1).minimum(self.last)
+        low, high = table.gather(1, above - 1), table.gather(1, above)
+        way = ((values - low) / (high - low).clip(min=1e-30)).clip(0, 1)
+        start = shares.gather(1, above - 1)
+        inside = start + way * (shares.gather(1, above) - start)
+        beyond = (values - table[:, -1:]).clip(min=0)
+        return inside + torch.log1p(beyond / width)
+
+    @cached_property
+    def _double(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return self.values, self.shares, self.width
+
+    @cached_property
+    def _single(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return self.values.float(), self.shares.float(), self.width.float()
 
 
 def _width(values: torch.Tensor, shares: torch.Tensor) -> float:

@@ -122,13 +122,13 @@ class Deployed:
         preparation = self.history.preparation
         current = self.history.place("current")
         values = {
-            name: torch.from_numpy(preparation.states[name].inverse(states[:, i].numpy()))
+            name: preparation.states[name].inverse(states[:, i].numpy())
             for name, i in zip(preparation.states, current, strict=True)
             if name in needed
         }
         for j, (name, order) in enumerate(self.orders.orders.items()):
-            values[name] = torch.from_numpy(order.scale.inverse(doses[:, j].numpy()))
-        return {name: rule.torch(values) == 1 for name, rule in self._hazards.items()}
+            values[name] = order.scale.inverse(doses[:, j].numpy())
+        return {n: torch.from_numpy(rule.numpy(values) == 1) for n, rule in self._hazards.items()}
 
     @torch.no_grad()
     def rules(self, states: torch.Tensor, decided: Decisions) -> list[str | None]:

@@ -93,6 +93,9 @@ class Learner:
         # costs and refusals are shares of steps: never discounted
         self._discounts = torch.tensor([rewards, *[1.0] * (quantities - 1)])
         self._offset = problem.best_end if rewards == 1 else 0.0
+        guardian = problem.guardian if params.guardian else None
+        #: what acts in the model, following the actor; without the guardian, an ablation
+        self.deployed = Deployed.of(NetworkActor(self.actor), guardian, problem.history)
         self.step = 0
         self.shares: Shares | None = None
         self._pool: list[Rows] = []
@@ -102,12 +105,6 @@ class Learner:
     def policy(self) -> Actor:
         """The actor as it is now, apart from what training does next."""
         return NetworkActor(self.actor.twin())
-
-    @property
-    def deployed(self) -> Deployed:
-        """What acts in the model; without the guardian, an ablation."""
-        guardian = self.problem.guardian if self.params.guardian else None
-        return Deployed.of(NetworkActor(self.actor), guardian, self.problem.history)
 
     def begin(self) -> None:
         """Copy the clinicians, and value them."""

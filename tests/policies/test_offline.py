@@ -4,112 +4,35 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
 
-from ogsrl.errors import ModelError
-from ogsrl.guardian.christoffel import ChristoffelGuardian
-from ogsrl.guardian.columns import Layout
-from ogsrl.guardian.config import GuardianParams
-from ogsrl.guardian.protocol import Rows
 from ogsrl.policies.codes import StateCodes
-from ogsrl.policies.config import (
-    AlgorithmParams,
-    DatasetParams,
-    OfflineParams,
-    OgsrlParams,
-    TrainParams,
-)
-from ogsrl.policies.dataset import dataset_index, metric
-from ogsrl.policies.learner import Learner
+from ogsrl.policies.dataset import dataset_index
 from ogsrl.policies.offline import OfflineLearner
 from ogsrl.policies.problem import Problem
-from ogsrl.policies.saved import load_policy
-from ogsrl.policies.training import Place, learner_of, train_seed
-from ogsrl.preparation.history import History
 from ogsrl.preparation.tensors import Transitions
-from tests.guardian.cohorts import simulated
-from tests.policies.clinicians import behaviour
+from tests.policies.offline_problems import (
+    ASKED,
+    PLAIN,
+    PRDC,
+    QUICK,
+    TD3BC,
+    far,
+    plain_problem,
+    proposed,
+    sepsis,
+    trained,
+    with_,
+)
 from tests.policies.problems import best_dose, cloned_dose, one_decision, one_dose, td3bc_dose
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of packages that d3rlpy loads
     from ogsrl.policies.peers import actor_of, batch_of, fit_peer, fitted
-
-PLAIN = OgsrlParams(model=False, guardian=False, constraints=False)
-TD3BC = PLAIN.model_copy(update={"offline": OfflineParams(cloning=1.0)})
-
-
-def with_(params: OgsrlParams, **changed: Any) -> OgsrlParams:
-    """The same settings but for these; of nested ones, `offline` and `dataset` as mappings."""
-    for name in ("offline", "dataset"):
-        if name in changed:
-            changed[name] = getattr(params, name).model_copy(update=changed[name])
-    return params.model_copy(update=changed)
-
-
-#: Smaller and faster, where it is not compared with d3rlpy.
-QUICK = with_(PLAIN, hidden=64, actor_rate=1e-3, offline={"critic_rate": 1e-3})
-ASKED = torch.linspace(-0.95, 0.95, 50)[:, None]
-
-
-PRDC = with_(PLAIN, dataset={"weight": 1.0, "beta": 2.0, "neighbours": 16})
-
-
-def plain_problem(
-    rows: Transitions, history: History, stay: torch.Tensor | None = None, **limits: float
-) -> Problem:
-    """Logged decisions of stays of one step, with nothing fitted on them."""
-    count = len(rows.row)
-    to_go = torch.cat([rows.rewards[:, None], rows.costs, torch.zeros(count, 1)], 1)
-    nothing: Any = None  # the loop asks neither of these without guardian
-    return Problem(
-        history=history,
-        behaviour=nothing,
-        dynamics=nothing,
-        guardian=nothing,
-        rows=rows,
-        stay=torch.arange(count) if stay is None else stay,
-        after=torch.full((count,), -1),
-        first=torch.arange(count),
-        usual=torch.zeros_like(rows.doses),
-        to_go=to_go,
-        known=torch.arange(count),
-        limits=limits,
-    )
-
-
-@cache
-def sepsis() -> Problem:
-    parts = simulated()[0]
-    g = torch.Generator().manual_seed(0)
-    layout, rows = Layout.of(parts["train"].history), Rows.of(parts["calibration"])
-    guardian = ChristoffelGuardian.fit(
-        [Rows.of(parts["train"])], layout, GuardianParams(degree=1), g
-    ).calibrate(rows.states, rows.doses, rows.patient, 0.05)
-    nothing: Any = None
-    return Problem.of(parts["train"], behaviour(), nothing, guardian)
-
-
-def trained(problem: Problem, params: OgsrlParams, steps: int, seed: int = 0) -> OfflineLearner:
-    learner = OfflineLearner(problem, params, seed, steps)
-    learner.begin()
-    list(learner.train(steps))
-    return learner
-
-
-def proposed(learner: OfflineLearner, states: torch.Tensor) -> torch.Tensor:
-    return learner.policy.propose(states, torch.Generator())
-
-
-def far(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    return float((found - wanted).abs().mean())
 
 
 def test_td3bc_finds_the_dose_between_the_best_and_the_clinicians() -> None:
@@ -338,112 +261,3 @@ def test_with_the_guardian_fewer_proposals_are_refused() -> None:
         params = with_(QUICK, guardian=guardian, refusal_start=10.0)
         shares[guardian] = trained(sepsis(), params, 250).measured()["deferred"]
     assert shares[True] < 0.6 * shares[False]
-
-
-SETTINGS = {
-    "prdc": PRDC,
-    "everything": with_(
-        PRDC, guardian=True, constraints=True, offline={"start_steps": 5, "update_every": 7}
-    ),
-}
-
-
-@pytest.mark.parametrize("name", list(SETTINGS))
-def test_a_stopped_run_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
-    algorithm = AlgorithmParams(name=name, ogsrl=with_(SETTINGS[name], hidden=16, batch_size=32))
-    train = TrainParams(steps=60, checkpoint_every=20)
-
-    def place(run: str) -> Place:
-        return Place(tmp_path / run / "policies", tmp_path / run / "checkpoint", "these data")
-
-    def stop(steps: int) -> None:
-        seen.append(steps)
-        if sum(seen) >= 40:
-            raise KeyboardInterrupt
-
-    seen: list[int] = []
-    whole = train_seed(sepsis(), algorithm, train, 3, place("whole"))
-    with pytest.raises(KeyboardInterrupt):
-        train_seed(sepsis(), algorithm, train, 3, place("parts"), stop)
-    again = replace(sepsis())  # its index is made anew
-    parts = train_seed(again, algorithm, train, 3, place("parts"))
-    assert parts == whole
-    assert whole.steps == [20, 40, 60]
-    for step in whole.steps:
-        one, other = (
-            (tmp_path / run / "policies" / f"step_{step}" / "weights.safetensors").read_bytes()
-            for run in ("whole", "parts")
-        )
-        assert one == other
-    actor, _ = load_policy(tmp_path / "whole/policies/step_60", sepsis().history)
-    assert actor is not None
-
-
-def test_one_seed_gives_one_policy_and_another_another() -> None:
-    params = with_(SETTINGS["everything"], hidden=16, batch_size=32)
-    once, again, other = (trained(sepsis(), params, 12, seed).actor.flat for seed in (1, 1, 2))
-    assert torch.equal(once, again)
-    assert not torch.equal(once, other)
-
-
-def test_a_number_that_is_none_ends_its_seed_alone_and_says_where(tmp_path: Path) -> None:
-    made = one_decision(200)
-    wild = plain_problem(replace(made, rewards=made.rewards * torch.nan), one_dose())
-    algorithm = AlgorithmParams(name="td3bc_own", ogsrl=TD3BC)
-    place = Place(tmp_path / "policies", tmp_path / "checkpoint", "these data")
-    done = train_seed(wild, algorithm, TrainParams(steps=40, checkpoint_every=20), 3, place)
-    assert done.status == "training: the critics' error is not finite at step 0"
-    assert done.steps == []
-
-
-def shipped() -> dict[str, OgsrlParams]:
-    """Entries of params.yaml that train without a model."""
-    text = (Path(__file__).parents[2] / "params.yaml").read_text()
-    entries = {n: AlgorithmParams(**e) for n, e in yaml.safe_load(text)["algorithms"].items()}
-    return {n: e.ogsrl for n, e in entries.items() if e.ogsrl and not e.ogsrl.model}
-
-
-def test_baselines_of_params_yaml_are_what_their_names_say() -> None:
-    entries = shipped()
-    assert {"prdc", "cost_penalised_prdc", "lagrangian", "td3bc_own"} == set(entries)
-    assert not any(entry.guardian for entry in entries.values())
-    said = {}
-    for name, entry in entries.items():
-        learner = learner_of(sepsis(), with_(entry, hidden=16, batch_size=32), 0, 30)
-        assert isinstance(learner, OfflineLearner)
-        learner.begin()
-        said[name] = list(learner.train(30))[-1]
-        learner.step = 250
-        said[name] = learner.measured()
-    constraint = next(iter(sepsis().limits))
-    assert [f"mu_{constraint}" in row for row in said.values()] == [
-        name in ("cost_penalised_prdc", "lagrangian") for name in said
-    ]
-    assert said["cost_penalised_prdc"][f"mu_{constraint}"] > 0
-    assert ["dataset_distance" in row for row in said.values()] == [
-        name != "td3bc_own" for name in said
-    ]
-    assert isinstance(learner_of(sepsis(), OgsrlParams(hidden=16), 0, 1), Learner)
-
-
-def test_a_metric_counts_the_columns_it_says() -> None:
-    history = sepsis().history
-    numeric, _ = metric(history, DatasetParams())
-    names = [history.names[i] for i in numeric]
-    observed = history.preparation.cohort.observations
-    assert names
-    assert all(observed[name].kind == "numeric" for name in names)
-    current, _ = metric(history, DatasetParams(metric="current"))
-    everything, ones = metric(history, DatasetParams(metric="all"))
-    assert len(numeric) < len(current) < len(everything) == len(history.names)
-    assert torch.equal(ones, torch.ones(len(everything)))
-    weighed, weights = metric(history, DatasetParams(weights={names[0]: 0.0, names[1]: 2.0}))
-    assert weighed == numeric[1:]
-    assert weights[0] == 2.0
-    with pytest.raises(ModelError, match=r"dataset\.weights: nothing is no column of the metric"):
-        metric(history, DatasetParams(weights={"nothing": 1.0}))
-
-
-def test_a_model_s_loop_refuses_a_dataset_constraint_that_it_would_not_obey() -> None:
-    with pytest.raises(ValueError, match="only where `model: false`"):
-        OgsrlParams(dataset=DatasetParams(weight=1.0))
