@@ -54,18 +54,13 @@ class LevelsLearner(Learner):
         shape = Shape(1, self.codes.width, params.hidden, len(self.levels))
         self.actor = Perceptrons.drawn(shape, self.generator)
         self.actor_adam = Adam(self.actor, COPY_RATE)
+        acting = LevelsActor(self.actor, self.levels, self.codes)
+        self.deployed = Deployed.of(acting, self.deployed.guardian, problem.history)
 
     @property
     def policy(self) -> LevelsActor:
         """The actor as it is now, apart from what training does next."""
         return LevelsActor(self.actor.twin(), self.levels, self.codes)
-
-    @property
-    def deployed(self) -> Deployed:
-        """What acts in the model; without the guardian, an ablation."""
-        guardian = self.problem.guardian if self.params.guardian else None
-        actor = LevelsActor(self.actor, self.levels, self.codes)
-        return Deployed.of(actor, guardian, self.problem.history)
 
     def _copy(self, states: torch.Tensor, wanted: torch.Tensor) -> None:
         chance = self.actor.forward(self.codes.inputs(states))[0].softmax(1)
