@@ -1,6 +1,6 @@
 """What is true of each policy on the same fresh patients, a resumable part a policy.
 
-Called by benchmarks.truth and benchmarks._oracle. Parts hold simulated patients alone and lie in
+Called by benchmarks._truth and benchmarks._oracle. Parts hold simulated patients alone and lie in
 the cache; nothing learned may ever read them.
 """
 

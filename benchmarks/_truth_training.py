@@ -1,6 +1,6 @@
 """Training and selection of one algorithm in a cohort's place, a resumable part a seed.
 
-Called by benchmarks.truth. One cohort and guardian; each seed has dynamics and a policy of its own,
+Called by benchmarks._truth. One cohort and guardian; each seed has dynamics and a policy of its own,
 and its checkpoint is chosen by select among its own, as the stage does it. No test patient is read.
 """
 

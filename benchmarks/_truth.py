@@ -1,4 +1,4 @@
-"""What policies do to patients, where that is known: `python -m benchmarks.truth`.
+"""What policies do to patients, where that is known: `python -m benchmarks._truth`.
 
 Each policy as Deployed in the true simulator, on 100,000 fresh patients with common random numbers,
 between the clinicians and the best policy that two searches find under the same guardian; then the
