@@ -1,7 +1,7 @@
 """Training and selection of one algorithm in a cohort's place, a resumable part a seed.
 
-Called by benchmarks._truth. One cohort and guardian; each seed has dynamics and a policy of its own,
-and its checkpoint is chosen by select among its own, as the stage does it. No test patient is read.
+Called by benchmarks._truth. One cohort and guardian; each seed has dynamics and a policy of its
+own; its checkpoint is chosen by select among its own, as the stage does. No test patient is read.
 """
 
 from __future__ import annotations
