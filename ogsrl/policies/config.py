@@ -178,9 +178,9 @@ class TrainParams(_Frozen):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (0, 1, 2), min_length=1, description="Each is trained anew."
     )
-    steps: int = Field(1200, ge=1, description="Gradient steps.")
+    steps: int = Field(1800, ge=1, description="Gradient steps.")
     checkpoint_every: int = Field(
-        300, ge=1, description="Steps between policies kept; a multiple of each refresh."
+        450, ge=1, description="Steps between policies kept; a multiple of each refresh."
     )
 
 
