@@ -195,13 +195,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if options.quick else 2)
     figures: dict[str, float] = {}
-    if options.only in (None, "offline"):
-        figures |= measure_offline(size)
-    if options.only in (None, "full"):
-        figures |= measure_full(size, small=options.quick)
-    if options.only in (None, "index"):
-        made = vitals(size.index_rows, 0)
-        figures |= measure_index(made, size.neighbours, size.index_batches, size.alternations)
+    parts: dict[str, Callable[[], dict[str, float]]] = {
+        "offline": lambda: measure_offline(size),
+        "full": lambda: measure_full(size, small=options.quick),
+        "index": lambda: measure_index(
+            vitals(size.index_rows, 0), size.neighbours, size.index_batches, size.alternations
+        ),
+    }
+    for name, measure in parts.items():
+        if options.only in (None, name):
+            start = time.perf_counter()
+            figures |= measure()
+            print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
     torch.set_num_threads(threads)
     report("training", figures, options.json)
     return figures
