@@ -22,7 +22,8 @@ from ogsrl.preparation.tensors import Transitions
 from tests.guardian.cohorts import simulated
 from tests.policies.clinicians import behaviour
 
-PLAIN = OgsrlParams(model=False, guardian=False, constraints=False)
+#: The published rate, which is not this loop's default.
+PLAIN = OgsrlParams(model=False, actor_rate=3e-4, guardian=False, constraints=False)
 TD3BC = PLAIN.model_copy(update={"offline": OfflineParams(cloning=1.0)})
 
 
