@@ -10,8 +10,10 @@ import json
 import shutil
 import signal
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,12 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ogsrl import policies
 from ogsrl.behaviour.policy import Behaviour
 from ogsrl.dynamics.config import TooFewPatients
 from ogsrl.dynamics.counts import CountDynamics, has_counts
 from ogsrl.dynamics.ensemble import Dynamics
-from ogsrl.errors import SpecError
+from ogsrl.errors import ModelError, SpecError
 from ogsrl.figures.style import save_svg
 from ogsrl.figures.train import FIGURES, nothing_logged
 from ogsrl.guardian.members import GUARDIANS
@@ -96,18 +99,33 @@ def _all_seeds(
         finally:
             torch.set_num_threads(threads)
     else:
-        context = get_context("spawn")
-        told = context.SimpleQueue()
-        with context.Pool(workers, _begin_worker, (told,)) as pool:  # ends them on leaving
-            work = [(stage, algorithm, seed) for seed in seeds]
-            coming = pool.starmap_async(_in_worker, work, chunksize=1)
-            while not coming.ready() or not told.empty():
-                coming.wait(0.2)
-                while not told.empty():
-                    update(told.get())
-            found = coming.get()
+        found = _side_by_side(stage, algorithm, workers, update)
     statuses = [one for one in found if isinstance(one, str)]
     return statuses[0] if statuses else [one for one in found if isinstance(one, Seed)]
+
+
+def _side_by_side(
+    stage: Stage, algorithm: AlgorithmParams, workers: int, update: Callable[[int], None]
+) -> list[Seed | str]:
+    """A process a seed; whatever ends this stage ends them too."""
+    context = get_context("spawn")
+    told: SimpleQueue[int] = context.SimpleQueue()
+    with ProcessPoolExecutor(workers, context, _begin_worker, (told,)) as pool:
+        try:
+            seeds = stage.params.train.seeds
+            coming = [pool.submit(_in_worker, stage, algorithm, seed) for seed in seeds]
+            while wait(coming, 0.2).not_done or not told.empty():
+                while not told.empty():
+                    update(told.get())
+            return [one.result() for one in coming]
+        except BrokenProcessPool:
+            raise ModelError(
+                f"train: a process of {algorithm.name} was ended from outside, perhaps for want of "
+                "memory; what its seeds had done is kept, so run train again, with fewer `threads`"
+            ) from None
+        finally:
+            for process in active_children():
+                process.terminate()
 
 
 def _begin_worker(told: SimpleQueue[int]) -> None:
@@ -167,6 +185,8 @@ def _made_of(stage: Stage, algorithm: AlgorithmParams) -> str:
     for part in ("behaviour", "dynamics", "guardian"):
         told.update((stage.model(part) / MANIFEST).read_bytes())
     told.update(stage.data("prepared", "train.parquet").read_bytes())
+    for module in sorted(Path(policies.__file__).parent.glob("*.py")):
+        told.update(module.read_bytes())  # other code would not go on bit for bit
     return told.hexdigest()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -24,7 +26,7 @@ from pipelines.stage import Stage
 from tests.guardian.cohorts import layout
 from tests.policies.tables import table_frames
 
-PARAMS = {
+PARAMS: dict[str, Any] = {
     "cohort": "table",
     "guardian": {"kind": "counts", "min_stays": 40},
     "train": {
@@ -69,8 +71,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     return made
 
 
-def status(stage: Stage, name: str) -> dict[str, object]:
-    told: dict[str, object] = json.loads(
+def status(stage: Stage, name: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(
         stage.model("policies", name, "status.json").read_text(encoding="utf-8")
     )
     return told
@@ -104,3 +106,17 @@ def test_a_stage_run_again_gives_the_same_bytes(stage: Stage) -> None:
     before = read()
     train.run(stage)
     assert read() == before
+
+
+def test_seeds_side_by_side_are_what_each_is_alone(stage: Stage, tmp_path: Path) -> None:
+    shutil.copytree(stage.root, tmp_path / "two")
+    two = Stage("train", "table", tmp_path / "two", "peer")
+    seeds = {**PARAMS["train"], "seeds": [1, 0]}
+    (two.root / "params.yaml").write_text(yaml.safe_dump({**PARAMS, "train": seeds}))
+    train.run(two)
+    assert list(status(two, "peer")["seeds"]) == ["1", "0"]
+    alone, beside = (
+        (at.model("policies", "peer", "seed_0", "step_20", "weights.safetensors")).read_bytes()
+        for at in (stage, two)
+    )
+    assert alone == beside
