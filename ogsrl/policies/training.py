@@ -83,7 +83,7 @@ def check(algorithm: AlgorithmParams, train: TrainParams) -> None:
             )
         return
     settings = algorithm.ogsrl or OgsrlParams()
-    key, period = period_of(algorithm)
+    key, period = period_of(algorithm, train)
     if not settings.cloning_only and train.checkpoint_every % period:
         raise SpecError(
             f"train.checkpoint_every: {train.checkpoint_every} is no multiple of "
@@ -92,11 +92,14 @@ def check(algorithm: AlgorithmParams, train: TrainParams) -> None:
         )
 
 
-def period_of(algorithm: AlgorithmParams) -> tuple[str, int]:
+def period_of(algorithm: AlgorithmParams, train: TrainParams) -> tuple[str, int]:
     """Steps after which rollouts start anew, and the setting that says so."""
     if algorithm.cpo is not None:
         return "cpo.steps_per_update", algorithm.cpo.steps_per_update
-    return "ogsrl.refresh", (algorithm.ogsrl or OgsrlParams()).refresh
+    settings = algorithm.ogsrl or OgsrlParams()
+    if not settings.model:  # no rollouts
+        return "ogsrl.model", train.checkpoint_every
+    return "ogsrl.refresh", settings.refresh
 
 
 def learner_of(
@@ -153,7 +156,7 @@ def train_seed(
         _empty(place)
         done.status = str(error)
         return done
-    period = period_of(algorithm)[1]
+    period = period_of(algorithm, train)[1]
     told = period if algorithm.cpo is not None else TOLD  # an update of CPO is not divided
     begun = _resume(learner, done, place)
     progress(learner.step)

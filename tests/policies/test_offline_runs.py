@@ -100,7 +100,8 @@ def test_baselines_of_params_yaml_are_what_their_names_say() -> None:
     assert not any(entry.guardian for entry in entries.values())
     said = {}
     for name, entry in entries.items():
-        learner = learner_of(sepsis(), with_(entry, hidden=16, batch_size=32), 0, 30)
+        small = AlgorithmParams(name=name, ogsrl=with_(entry, hidden=16, batch_size=32))
+        learner = learner_of(sepsis(), small, 0, 30)
         assert isinstance(learner, OfflineLearner)
         learner.begin()
         said[name] = list(learner.train(30))[-1]
@@ -114,7 +115,8 @@ def test_baselines_of_params_yaml_are_what_their_names_say() -> None:
     assert ["dataset_distance" in row for row in said.values()] == [
         name != "td3bc_own" for name in said
     ]
-    assert isinstance(learner_of(sepsis(), OgsrlParams(hidden=16), 0, 1), Learner)
+    ours = AlgorithmParams(ogsrl=OgsrlParams(hidden=16))
+    assert isinstance(learner_of(sepsis(), ours, 0, 1), Learner)
 
 
 def test_a_metric_counts_the_columns_it_says() -> None:
