@@ -21,7 +21,7 @@ SMALL = {
     "{fits: 5, hidden: 64, start_steps: 200, steps: 1500": (
         "{fits: 2, hidden: 16, start_steps: 20, steps: 50"
     ),
-    "screen_stays: 2000": "screen_stays: 100",
+    "screen_stays: 1000": "screen_stays: 100",
     "seeds: [0, 1, 2]": "seeds: [0]",
     "steps: 1800": "steps: 20",
     "checkpoint_every: 450": "checkpoint_every: 10",

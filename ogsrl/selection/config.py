@@ -32,7 +32,7 @@ class SelectParams(BaseModel):
         "mortality or value, is refused whatever else it does.",
     )
     screen_stays: int = Field(
-        2000, ge=10, description="Validation stays followed in the screening model, at most."
+        1000, ge=10, description="Validation stays followed in the screening model, at most."
     )
     cloning: str = Field(
         "bc", description="The algorithm that is always compared: behaviour cloning."
