@@ -28,6 +28,9 @@ from ogsrl.errors import OgsrlError
 from ogsrl.spec import Cohort, load_cohort
 from pipelines.params import Params, parse_params, read_params
 
+#: Seconds between lines where nobody watches a bar.
+TOLD_EVERY = 10
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -84,22 +87,36 @@ class Stage:
 
     @contextmanager
     def progress(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """A bar on a terminal; elsewhere at most one line a second, and one at the end."""
+        """A bar on a terminal; elsewhere a line every `TOLD_EVERY` seconds, and one at the end."""
         shown = sys.stderr.isatty()
-        done, told, last = 0, -1, time.monotonic()
+        done, told = 0, -1
+        begun = last = time.monotonic()
         with tqdm(total=total, desc=f"{self.name}: {what}", unit="", disable=not shown) as bar:
 
             def update(amount: int) -> None:
                 nonlocal done, told, last
                 done += amount
                 bar.update(amount)
-                if not shown and time.monotonic() - last >= 1:
-                    told, last = done, time.monotonic()
-                    self.say(f"{what}: {done:,}" + (f" of {total:,}" if total else ""))
+                now = time.monotonic()
+                if not shown and now - last >= TOLD_EVERY:
+                    told, last = done, now
+                    left = _left(done, total, now - begun)
+                    self.say(f"{what}: {done:,}" + (f" of {total:,}{left}" if total else ""))
 
             yield update
         if told != done:
             self.say(f"{what}: {done:,}")
+
+
+def _left(done: int, total: int | None, seconds: float) -> str:
+    """How long it takes yet at this pace.
+
+    >>> _left(30, 90, 60)
+    ', about 120 s left'
+    """
+    if not total or not 0 < done < total:
+        return ""
+    return f", about {seconds * (total - done) / done:.0f} s left"
 
 
 def write_json(path: Path, value: Any) -> None:
