@@ -90,6 +90,9 @@ class OgsrlParams(_Frozen):
     )
     guardian: bool = Field(True, description="Whether the guardian is in the environment.")
     constraints: bool = Field(True, description="Whether costs count at all.")
+    aim: float = Field(
+        0.8, gt=0, le=1, description="Share of each d_j that multipliers aim at: room for bounds."
+    )
     multipliers: Literal["adapted", "fixed"] = Field(
         "adapted", description="PI on the estimated V_j, or the same throughout."
     )

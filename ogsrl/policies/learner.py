@@ -77,7 +77,7 @@ class Learner:
         self.targets = self.critics.twin()
         self.actor_adam = Adam(self.actor, COPY_RATE)
         self.critics_adam = Adam(self.critics, params.critic_rate)
-        limits = torch.tensor(list(problem.limits.values()))
+        limits = params.aim * torch.tensor(list(problem.limits.values()))
         fixed = 0.0 if params.multipliers == "adapted" else params.fixed_multiplier
         self.costs = Multipliers.at(
             limits, fixed, proportional=params.proportional, rate=params.integral

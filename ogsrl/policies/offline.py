@@ -78,7 +78,9 @@ class OfflineLearner:
         self.critics_adam = Adam(self.critics, self.settings.critic_rate)
         fixed = 0.0 if params.multipliers == "adapted" else params.fixed_multiplier
         self.costs = Multipliers.at(
-            torch.tensor(list(problem.limits.values())) if params.constraints else torch.zeros(0),
+            params.aim * torch.tensor(list(problem.limits.values()))
+            if params.constraints
+            else torch.zeros(0),
             fixed,
             proportional=params.proportional,
             rate=params.integral,

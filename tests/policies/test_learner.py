@@ -120,6 +120,16 @@ def test_a_limit_at_half_of_cloning_s_cost_binds_and_the_cost_falls() -> None:
     assert ends["bound"] < ends["free"]
 
 
+def test_multipliers_answer_before_the_limit_itself_is_reached() -> None:
+    made = problem()
+    spent = torch.tensor(list(made.limits.values())) * 0.95
+    near, at = (Learner(made, SMALL.model_copy(update={"aim": aim}), 0, 1) for aim in (0.9, 1.0))
+    for learner in (near, at):
+        learner.costs.update(spent)
+    assert bool((near.costs.values > 0).all())
+    assert bool((at.costs.values == 0).all())
+
+
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     algorithm = AlgorithmParams(name="ogsrl", ogsrl=SMALL)
     train = TrainParams(steps=60, checkpoint_every=20)
