@@ -110,7 +110,8 @@ def _write(
         figure = draw(report) if report["candidates"] else nobody_judged(report["status"])
         save_svg(figure, folder / f"{name}.svg")
     name = "nobody" if chosen is None else chosen.name
-    stage.say(f"{report['status'].replace('_', ' ')}: {name} of {len(report['candidates'])}")
+    among = len(report["candidates"])
+    stage.say(f"{report['status'].replace('_', ' ')}: {name}, of {among} candidates")
     for one in report["candidates"]:
         if one["finalist"]:
             stage.say(f"{one['name']}: {one['reason']}")
