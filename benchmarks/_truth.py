@@ -31,12 +31,29 @@ PATIENT_SEED, DEVELOPMENT_PATIENT_SEED = 530_000, 540_000
 REFERENCES = ("clinicians", "clinicians, mean dose", "clinicians, median dose")
 
 
-#: Trains an algorithm in a cohort's place, a policy a seed, and selects a checkpoint of each.
-TrainAndSelect = Callable[[Place, str, Sequence[int]], Iterable[Trained]]
+#: Trains algorithms in a cohort's place, a policy a seed, and selects a checkpoint of each.
+TrainAndSelect = Callable[[Place, Mapping[str, Sequence[int]]], Iterable[Trained]]
 
-OURS, CLONING = "ogsrl", "bc"
+OURS, CLONING, UNGUARDED = "ogsrl", "bc", "unguarded"
 #: Other baselines and ablations: told in the table, one seed each.
-ONCE = ("td3bc",)
+ONCE = (
+    UNGUARDED,
+    "no_costs",
+    "fixed_multipliers",
+    "quadratic_penalty",
+    "cpo",
+    "td3bc",
+    "td3bc_own",
+    "prdc",
+    "cost_penalised_prdc",
+    "lagrangian",
+    "cql",
+    "iql",
+    "zero",
+    "maximum",
+    "marginal",
+    "denoised",
+)
 
 
 @dataclass(frozen=True)
@@ -149,16 +166,16 @@ def compare(
     figures = {"patients": float(patients.count)}
     figures |= oracle_figures(found, truths[reference].mortality)
     results: dict[str, list[SeedResult]] = {}
-    for algorithm, seeds in algorithms.items():
-        if trainer is None:
-            break
-        for trained in trainer(place, algorithm, seeds):
-            acting = named(trained)
-            truths[acting.name] = measured(acting, place, patients, folder)
-            result = seed_result(trained, truths[acting.name], clinicians, place)
-            results.setdefault(algorithm, []).append(result)
-            print(f"{acting.name}: {trained.checkpoint}, {result}", flush=True)
-        if algorithm == OURS:  # what the guardian is for: the last seed without it
+    for trained in trainer(place, algorithms) if trainer is not None else ():
+        acting = named(trained)
+        truths[acting.name] = measured(acting, place, patients, folder)
+        result = seed_result(trained, truths[acting.name], clinicians, place)
+        results.setdefault(trained.algorithm, []).append(result)
+        print(f"{acting.name}: {trained.checkpoint}, {result}", flush=True)
+        # what the guardian is for: the same actors without it
+        if trained.algorithm in (OURS, UNGUARDED) and trained.seed == min(
+            algorithms[trained.algorithm]
+        ):
             bare = bare_actor(trained)
             truths[bare.name] = measured(bare, place, patients, folder)
     print(table(truths, truths[reference]))
@@ -183,7 +200,7 @@ def harder(
     place: Place, seed: int, patients: Patients, folder: Path, trainer: TrainAndSelect
 ) -> HarderResult:
     """One harder cohort: the policy that selection lets through, if any, against clinicians."""
-    (trained,) = trainer(place, OURS, [seed])
+    (trained,) = trainer(place, {OURS: [seed]})
     if not trained.selected:
         return HarderResult(None, None)
     clinicians = measured(references(place)[0], place, patients, folder)

@@ -1,4 +1,4 @@
-"""Training and selection of one algorithm in a cohort's place, a resumable part a seed.
+"""Training and selection of algorithms in a cohort's place, a resumable part a seed.
 
 Called by benchmarks._truth. One cohort and guardian; each seed has dynamics and a policy of its
 own; its checkpoint is chosen by select among its own, as the stage does. No test patient is read.
@@ -55,12 +55,13 @@ class Trained:
     multipliers: Mapping[str, float]
 
 
-def train_and_select(place: Place, algorithm: str, seeds: Sequence[int]) -> Iterator[Trained]:
-    """A policy a seed, two seeds at a time; finished ones are read back."""
-    work = [(str(place.root), algorithm, seed) for seed in seeds]
+def train_and_select(place: Place, algorithms: Mapping[str, Sequence[int]]) -> Iterator[Trained]:
+    """A policy an algorithm and seed, two at a time; finished ones are read back."""
+    asked = [(name, seed) for name, seeds in algorithms.items() for seed in seeds]
+    work = [(str(place.root), name, seed) for name, seed in asked]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        for seed, told in zip(seeds, pool.map(_seed, work), strict=True):
-            yield _trained(place, algorithm, seed, told)
+        for (name, seed), told in zip(asked, pool.map(_seed, work), strict=True):
+            yield _trained(place, name, seed, told)
 
 
 def _trained(place: Place, algorithm: str, seed: int, told: dict[str, Any]) -> Trained:

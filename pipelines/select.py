@@ -40,7 +40,8 @@ def run(stage: Stage) -> None:
     candidates = list(_candidates(stage, history, behaviour, guardian))
     params = stage.params.select
     if not candidates:
-        _write(stage, history, None, nothing_to_select_report(params))
+        training = {a: _status(stage, a)["status"] for a in stage.params.train.algorithms}
+        _write(stage, history, None, nothing_to_select_report(training, params))
         return
     generator = torch.Generator().manual_seed(stage.params.seed)
     try:

@@ -18,8 +18,8 @@ SMALL = {
     "members: 5": "members: 2",
     "hidden: 128\n": "hidden: 32\n",
     "max_epochs: 12": "max_epochs: 2",
-    "{fits: 5, hidden: 64, start_steps: 200, steps: 1500": (
-        "{fits: 2, hidden: 16, start_steps: 20, steps: 50"
+    "{fits: 5, networks: 2, hidden: 64, start_steps: 200, steps: 1500": (
+        "{fits: 2, networks: 1, hidden: 16, start_steps: 20, steps: 50"
     ),
     "screen_stays: 1000": "screen_stays: 100",
     "seeds: [0, 1, 2]": "seeds: [0]",

@@ -31,6 +31,9 @@ class FqeParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     fits: int = Field(5, ge=1, le=100, description="Cold fits.")
+    networks: int = Field(
+        2, ge=1, le=20, description="Networks a fit, begun apart and fed the same patients."
+    )
     hidden: int = Field(64, ge=4, le=2048, description="Units of each of two hidden layers.")
     start_steps: int = Field(200, ge=0, description="First steps, towards logged returns.")
     steps: int = Field(1500, ge=1, description="Gradient steps towards the policy's value.")
@@ -95,7 +98,7 @@ class Heads:
     start: torch.Tensor
 
     def shares(self, answers: torch.Tensor) -> torch.Tensor:
-        """(policies, fits, rows, quantities) as shares of their range."""
+        """(policies, networks, rows, quantities) as shares of their range."""
         policies, quantities_ = self.start.shape[0], len(self.low)
         return torch.sigmoid(answers.view(policies, -1, answers.shape[1], quantities_) + self.start)
 
@@ -120,11 +123,11 @@ class Fqe:
         quantities: Their names.
         params: How it was fitted.
         max_steps: Of the cohort.
-        networks: (policies x fits) networks, one output a quantity.
+        networks: (policies x fits x their networks), one output a quantity.
         inputs: What they see.
         heads: What their answers mean.
         patients: (stays,) number of the patient of each stay with a decision.
-        first_values: By policy and quantity: (fits, stays) values at the first decisions.
+        first_values: By policy and quantity: (networks, stays) values at the first decisions.
     """
 
     policies: tuple[str, ...]
@@ -141,7 +144,7 @@ class Fqe:
     def value(
         self, policy: str, states: torch.Tensor, doses: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Q(s, x) by quantity, (fits, rows); a refusal in s itself is not in it."""
+        """Q(s, x) by quantity, (networks, rows); a refusal in s itself is not in it."""
         if policy not in self.policies:
             raise ModelError(f"{policy}: not among the policies that were evaluated")
         place = self.policies.index(policy)
@@ -211,7 +214,8 @@ def fit_fqe(
     }
     task = _Task.of(stays, executed, quantities(stays, names))
     inputs = Inputs.of(stays, params.dose_weight)
-    shape = Shape(len(policies) * params.fits, inputs.columns, params.hidden, len(names))
+    count = len(policies) * params.fits * params.networks
+    shape = Shape(count, inputs.columns, params.hidden, len(names))
     networks = Perceptrons.drawn(shape, generator)
     fitted = Fqe(
         policies=tuple(policies),
@@ -335,7 +339,7 @@ def _train(
 def _targets(
     fqe: Fqe, targets: Perceptrons, task: _Task, rows: torch.Tensor, draw: int
 ) -> torch.Tensor:
-    """(policies, fits, rows, quantities) y."""
+    """(policies, networks, rows, quantities) y."""
     doses = task.next_doses[draw][:, rows]
     answers = targets.answer(_seen(fqe, task.next_states, doses, rows))
     after = fqe.heads.values(fqe.heads.shares(answers))
@@ -343,7 +347,7 @@ def _targets(
 
 
 def _seen(fqe: Fqe, states: torch.Tensor, doses: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """(policies x fits, rows, inputs): each fit its own rows, each policy its own doses."""
+    """(policies x networks, rows, inputs): each network its own rows, each policy its own doses."""
     policies, fits, batch, count = doses.shape
     flat = fqe.inputs(states[rows.flatten()], doses.reshape(policies, fits * batch, count))
     return flat.view(policies * fits, batch, -1)
@@ -353,13 +357,13 @@ def _pools(task: _Task, params: FqeParams, generator: torch.Generator) -> list[t
     """The decisions that each fit draws from."""
     everyone = torch.arange(len(task))
     if not params.resample:
-        return [everyone] * params.fits
+        return [everyone] * (params.fits * params.networks)
     patients = int(task.patient.max()) + 1
     pools = []
     for _ in range(params.fits):
         drawn = torch.randint(patients, (patients,), generator=generator)
         times = torch.bincount(drawn, minlength=patients)
-        pools.append(everyone.repeat_interleave(times[task.patient]))
+        pools += [everyone.repeat_interleave(times[task.patient])] * params.networks
     return pools
 
 

@@ -22,7 +22,7 @@ from typing_extensions import override
 from ogsrl.errors import ModelError
 from ogsrl.policies.actors import NetworkActor
 from ogsrl.policies.algorithm_impl import NOT_ATTACHED, OGSRLImpl
-from ogsrl.policies.config import OgsrlParams
+from ogsrl.policies.config import OgsrlParams, TrainParams
 from ogsrl.policies.learner import Learner
 from ogsrl.policies.networks import Shape
 from ogsrl.policies.problem import REFUSAL, REWARD, Problem
@@ -46,7 +46,7 @@ class OGSRLConfig(LearnableConfig):
 
     settings: dict[str, Any] = dataclasses.field(default_factory=_defaults)
     constraints: list[str] = dataclasses.field(default_factory=list)
-    steps: int = 1200
+    steps: int = TrainParams().steps
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -65,7 +65,9 @@ class OGSRLConfig(LearnableConfig):
         self.gamma = 1.0 if self.params.discount is None else self.params.discount
 
     @classmethod
-    def of(cls, params: OgsrlParams, steps: int = 1200, seed: int = 0) -> OGSRLConfig:
+    def of(
+        cls, params: OgsrlParams, steps: int = TrainParams().steps, seed: int = 0
+    ) -> OGSRLConfig:
         """From our frozen settings."""
         return cls(settings=params.model_dump(mode="json"), steps=steps, seed=seed)
 

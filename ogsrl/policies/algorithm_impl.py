@@ -17,7 +17,7 @@ from d3rlpy.types import TorchObservation
 from torch import nn
 
 from ogsrl.errors import ModelError
-from ogsrl.policies.learner import Learner, Logged
+from ogsrl.policies.learner import Learner, Real
 from ogsrl.policies.networks import Perceptrons, Shape
 
 #: Names of a checkpoint's tensors that hold rows.
@@ -152,7 +152,7 @@ class OGSRLImpl(QLearningAlgoImplBase):
     def inner_update(self, batch: TorchMiniBatch, grad_step: int) -> dict[str, float]:
         """One step whose real rows are the batch's."""
         told = self.ready("update")
-        self.learner("update").advance(Logged(_rows(batch.observations), batch.actions))
+        self.learner("update").advance(Real(_rows(batch.observations), batch.actions))
         return told
 
     def inner_predict_best_action(self, x: TorchObservation) -> torch.Tensor:

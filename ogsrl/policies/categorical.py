@@ -13,7 +13,8 @@ from ogsrl.policies.actors import LevelsActor
 from ogsrl.policies.codes import DoseLevels, StateCodes
 from ogsrl.policies.config import OgsrlParams
 from ogsrl.policies.deployed import Deployed
-from ogsrl.policies.learner import COPY_RATE, Learner, Logged
+from ogsrl.policies.learner import Learner, Real
+from ogsrl.policies.loop import COPY_RATE
 from ogsrl.policies.networks import Adam, Perceptrons, Shape
 from ogsrl.policies.problem import Problem
 from ogsrl.policies.rollouts import Rows, World
@@ -35,10 +36,11 @@ class LevelsLearner(Learner):
     guardian: where a is deferred, a clinician's dose is drawn and the refusal costs,
 
         L_pi = mean_s sum_a p(a|s) [ -Q_r / R + sum_j mu_j Q_j + mu_g Q_g ](s, a)
-               - w_c mean log p(a_logged|s)
+               - w_c mean log p(a_logged|s) - w_dc mean log p(a~|s)
 
-    Saved, rolled out and valued is argmax_a f(s). The sum over a is exact, so that no slope has to
-    pass through a level, and nothing is masked.
+    a~ the dose of the logged pair of another stay that is nearest to (s, argmax f(s)). Saved,
+    rolled out and valued is argmax_a f(s). The sum over a is exact, so that no slope has to pass
+    through a level, and nothing is masked.
     """
 
     def __init__(self, problem: Problem, params: OgsrlParams, seed: int, steps: int) -> None:
@@ -66,14 +68,19 @@ class LevelsLearner(Learner):
         chance = self.actor.forward(self.codes.inputs(states))[0].softmax(1)
         self._step_levels((chance - self._given(wanted)) / len(states))
 
-    def _learn_actor(self, rows: Rows, logged: Logged | None = None) -> None:
-        logged, states = self._batch(rows, logged)
+    def _learn_actor(self, rows: Rows, real: Real | None = None) -> None:
+        real, states = self._batch(rows, real)
         cost = self._cost_of_levels(states)
         self._finite("what levels cost", cost)
         chance = self.actor.forward(self.codes.inputs(states))[0].softmax(1)
         slope = chance * (cost - (chance * cost).sum(1, keepdim=True)) / len(states)
-        real = len(logged.states)
-        slope[:real] += self.params.clinicians * (chance[:real] - self._given(logged.doses)) / real
+        count = len(real.states)
+        likely = self.levels.levels[chance[:count].argmax(1)]
+        towards = [(self.params.clinicians, real.doses)]
+        if self.params.dataset.weight:
+            towards.append((self.params.dataset.weight, self._nearest(real, likely)))
+        for weight, doses in towards:
+            slope[:count] += weight * (chance[:count] - self._given(doses)) / count
         self._step_levels(slope)
 
     @torch.no_grad()

@@ -22,7 +22,13 @@ class DatasetParams(_Frozen):
     weight: float = Field(0.0, ge=0, description="Weight of the squared distance; 0: none at all.")
     beta: float = Field(0.25, gt=0, le=100, description="Weight of the state against the dose.")
     neighbours: int = Field(
-        512, ge=1, le=4096, description="K: nearest rows of other stays known of each row."
+        512, ge=1, le=4096, description="K: nearest rows of other stays known of each listed row."
+    )
+    listed: int | None = Field(
+        None,
+        ge=1,
+        description="Training rows with such a list, evenly spread; null: all. The model's loop "
+        "draws its real rows among them.",
     )
     metric: Literal["numeric", "current", "all"] = Field(
         "numeric",
@@ -93,10 +99,13 @@ class OgsrlParams(_Frozen):
     aim: float = Field(
         0.8, gt=0, le=1, description="Share of each d_j that multipliers aim at: room for bounds."
     )
-    multipliers: Literal["adapted", "fixed"] = Field(
-        "adapted", description="PI on the estimated V_j, or the same throughout."
+    multipliers: Literal["adapted", "fixed", "quadratic"] = Field(
+        "adapted",
+        description="PI on the estimated V_j, the same throughout, or a penalty on the square of "
+        "the excess.",
     )
     fixed_multiplier: float = Field(1.0, ge=0, description="That one.")
+    quadratic: float = Field(20.0, ge=0, description="k of k / 2 max(0, V_j / d_j - 1)^2.")
     proportional: float = Field(1.0, ge=0, description="P of the multipliers.")
     integral: float = Field(0.1, ge=0, description="I of the multipliers.")
     refusal_limit: float = Field(0.04, gt=0, lt=1, description="d_g, a share of max_steps.")
@@ -106,16 +115,18 @@ class OgsrlParams(_Frozen):
     margin: float = Field(0.03, gt=0, description="tau of the softplus, in ranks.")
     margin_weight: float = Field(2.0, ge=0, description="Weight of the softplus.")
     clinicians: float = Field(
-        0.003, ge=0, description="Weight of the squared distance from the logged dose."
+        0.0, ge=0, description="Weight of the squared distance from the logged dose."
     )
-    dataset: DatasetParams = Field(DatasetParams(), description="Without a model alone.")
+    disagreement: float = Field(
+        0.5,
+        ge=0,
+        description="What a deviation of members' disagreement costs, in spreads of returns, "
+        "beyond what is usual at logged decisions.",
+    )
+    dataset: DatasetParams = Field(
+        DatasetParams(weight=0.01, listed=8000), description="The dataset constraint."
+    )
     offline: OfflineParams = Field(OfflineParams(), description="Without a model alone.")
-
-    @model_validator(mode="after")
-    def _asked(self) -> Self:
-        if self.model and self.dataset.weight:
-            raise ValueError("dataset.weight: only where `model: false`; the model's loop has none")
-        return self
 
 
 class CpoParams(_Frozen):
@@ -157,16 +168,21 @@ class CpoParams(_Frozen):
 
 
 class AlgorithmParams(_Frozen):
-    """An entry of `algorithms`: a setting of one of our loops, or one of d3rlpy's algorithms."""
+    """An entry of `algorithms`: settings of our loops, one of d3rlpy's, or a plain policy."""
 
     name: str = Field("", description="Its key; filled in when read.")
     ogsrl: OgsrlParams | None = Field(None, description="Settings of our loop.")
     cpo: CpoParams | None = Field(None, description="Settings of the guarded CPO.")
     peer: str | None = Field(None, description="Name of one of d3rlpy's algorithms.")
+    plain: Literal["zero", "maximum", "marginal", "denoised"] | None = Field(
+        None,
+        description="A policy that learns nothing: no dose, the largest doses, doses drawn as "
+        "clinicians gave them whatever the state, or clinicians' likeliest doses.",
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        given = [n for n in ("ogsrl", "cpo", "peer") if getattr(self, n) is not None]
+        given = [n for n in ("ogsrl", "cpo", "peer", "plain") if getattr(self, n) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)}: one of them, not more")
         return self

@@ -17,13 +17,14 @@ from ogsrl.policies.actors import NetworkActor
 from ogsrl.policies.config import CpoParams
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.episodes import Episodes
+from ogsrl.policies.loop import Loop, discounts
 from ogsrl.policies.networks import Adam, Perceptrons, Shape
 from ogsrl.policies.problem import REFUSAL, Problem
 from ogsrl.policies.rollouts import World
 from ogsrl.policies.trust import SLACK, Product, conjugate_gradient, trust_step
 
-#: Rate of the actor while it copies, and how much a try of the line search shortens a step.
-COPY_RATE, SHORTER = 1e-3, 0.7
+#: How much a try of the line search shortens a step.
+SHORTER = 0.7
 #: The least limit that an excess is measured against.
 LEAST_LIMIT = 1e-3
 
@@ -78,7 +79,7 @@ class Update:
     feasible: bool
 
 
-class Cpo:
+class Cpo(Loop):
     r"""One seed.
 
     Each update follows stays of pi from first decisions in the model, guardian included, and takes
@@ -93,25 +94,21 @@ class Cpo:
 
     def __init__(self, problem: Problem, params: CpoParams, seed: int, steps: int) -> None:
         """Nothing is trained yet; `steps` are `train.steps`, of which an update counts as many."""
-        self.problem, self.params, self.steps = problem, params, steps
-        self.generator = torch.Generator().manual_seed(seed)
+        super().__init__(problem, seed)
+        self.params, self.steps = params, steps
         columns, doses = problem.rows.states.shape[1], problem.rows.doses.shape[1]
         hidden, quantities = params.hidden, len(problem.quantities)
         self.actor = Perceptrons.drawn(Shape(1, columns, hidden, doses), self.generator)
         self.log_deviation = torch.full((doses,), math.log(params.deviation))
         self.critics = Perceptrons.drawn(Shape(quantities, columns, hidden, 1), self.generator)
         self.critics_adam = Adam(self.critics, params.critic_rate)
-        own = problem.history.preparation.cohort.discount
-        rewards = own if params.discount is None else params.discount
-        # costs and refusals are shares of steps: never discounted
-        self._discounts = torch.tensor([rewards, *[1.0] * (quantities - 1)])
-        self._offset = problem.best_end if rewards == 1 else 0.0
+        self._discounts = discounts(problem, params.discount, quantities)
+        self._offset = problem.best_end if self._discounts[0] == 1 else 0.0
         limits = dict(problem.limits) if params.constraints else {}
         self.limits = limits | ({REFUSAL: params.refusal_limit} if params.guardian else {})
         self.multipliers = torch.zeros(len(self.limits))
         self.positive = torch.zeros(len(self.limits))
-        self.updates = 0
-        self.step = 0
+        self.updates = torch.zeros((), dtype=torch.int64)
         self.last: tuple[Episodes, Update] | None = None
 
     @property
@@ -127,20 +124,9 @@ class Cpo:
 
     def begin(self) -> None:
         """Copy the clinicians, and value them."""
-        problem, params = self.problem, self.params
-        wanted = problem.usual if params.start == "mode" else problem.rows.doses
-        adam = Adam(self.actor, COPY_RATE)
-        for _ in range(params.start_steps):
-            i = self._drawn(len(wanted), params.value_batch)
-            proposed = self.actor.forward(problem.rows.states[i])[0].tanh()
-            slope = 2 * (proposed - wanted[i]) / len(i)
-            self.actor.backward((slope * (1 - proposed.square()))[None])
-            adam.step()
-        offset = torch.zeros(problem.to_go.shape[1])
-        offset[0] = self._offset
-        for _ in range(params.critic_start_steps):
-            i = problem.known[self._drawn(len(problem.known), params.value_batch)]
-            self._step_critics(problem.rows.states[i], problem.to_go[i] - offset)
+        params = self.params
+        self._copy_clinicians(params.start, params.start_steps, params.value_batch)
+        self._value_clinicians(params.critic_start_steps, params.value_batch, self._offset)
 
     def train(self, steps: int) -> Iterator[dict[str, float]]:
         """So many steps more; what was measured, once an update."""
@@ -283,48 +269,16 @@ class Cpo:
             said[f"cost_{name}"] = float(totals[name])
             said[f"limit_{name}"] = limit
             said[f"mu_{name}"] = mu.get(name, 0.0)
-            said[f"active_{name}"] = binds.get(name, 0.0) / max(self.updates, 1)
+            said[f"active_{name}"] = binds.get(name, 0.0) / max(int(self.updates), 1)
         return said
 
-    def _step_critics(self, states: torch.Tensor, wanted: torch.Tensor) -> None:
-        gap = self.critics.forward(states) - wanted.T[..., None]
-        self._finite("the critics' error", gap)
-        self.critics.backward(2 * gap / len(states))
-        self.critics_adam.step()
+    def _vectors(self) -> dict[str, torch.Tensor]:
+        own = {"log_deviation": self.log_deviation}
+        own |= {"multipliers": self.multipliers, "positive": self.positive}
+        return {**super()._vectors(), **own, "updates": self.updates}
 
-    def _drawn(self, of: int, count: int) -> torch.Tensor:
-        return torch.randint(of, (count,), generator=self.generator)
-
-    def _finite(self, what: str, values: torch.Tensor) -> None:
-        if not bool(torch.isfinite(values).all()):
-            raise ModelError(f"training: {what} is not finite at step {self.step}")
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """All that goes on after an update."""
-        found = {
-            "actor": self.actor.flat,
-            "log_deviation": self.log_deviation,
-            "critics": self.critics.flat,
-            "multipliers": self.multipliers,
-            "positive": self.positive,
-            "generator": self.generator.get_state(),
-            "updates": torch.tensor(self.updates),
-            "step": torch.tensor(self.step),
-        }
-        found |= {f"critics_adam.{key}": value for key, value in self.critics_adam.tensors()}
-        return {name: value.clone() for name, value in found.items()}
-
-    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Go on from a checkpoint."""
-        self.actor.flat.copy_(tensors["actor"])
-        self.critics.flat.copy_(tensors["critics"])
-        self.log_deviation = tensors["log_deviation"].clone()
-        self.multipliers = tensors["multipliers"].clone()
-        self.positive = tensors["positive"].clone()
-        for key, value in self.critics_adam.tensors():
-            value.copy_(tensors[f"critics_adam.{key}"].reshape(value.shape))
-        self.updates, self.step = int(tensors["updates"]), int(tensors["step"])
-        self.generator.set_state(tensors["generator"])
+    def _adams(self) -> dict[str, Adam]:
+        return {"critics_adam": self.critics_adam}
 
 
 def _better(changed: torch.Tensor, excess: torch.Tensor, feasible: bool) -> bool:

@@ -1,6 +1,6 @@
 """The dataset constraint as settings say it: an index of training rows under one metric.
 
-Called by the loop without a model. What is made here holds rows of patients: it is never saved.
+Called by the loops of training. What is made here holds rows of patients: it is never saved.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from ogsrl.policies.index import DatasetIndex
 from ogsrl.policies.problem import Problem
 from ogsrl.preparation.history import History, StateColumn
 
+#: The key of `Problem.shared` under which rows are found by their states.
+ROWS = "rows by state"
+
 
 def dataset_index(problem: Problem, params: DatasetParams) -> DatasetIndex:
     """Of a problem's rows; the same settings give the same index, made once."""
@@ -20,12 +23,35 @@ def dataset_index(problem: Problem, params: DatasetParams) -> DatasetIndex:
     made = problem.shared.get(key)
     if not isinstance(made, DatasetIndex):
         places, weights = metric(problem.history, params)
-        states = problem.rows.states[:, places] * weights
+        states, rows = problem.rows.states[:, places] * weights, len(problem.rows.row)
+        listed = rows if params.listed is None else min(params.listed, rows)
         made = DatasetIndex.of(
-            states, problem.rows.doses, problem.stay, beta=params.beta, k=params.neighbours
+            states,
+            problem.rows.doses,
+            problem.stay,
+            beta=params.beta,
+            k=params.neighbours,
+            listed=torch.arange(listed) * rows // listed,
         )
         problem.shared[key] = made
     return made
+
+
+def rows_of(problem: Problem, states: torch.Tensor) -> torch.Tensor:
+    """Which training rows these states are; a state that is none is an error."""
+    known = problem.shared.get(ROWS)
+    if not isinstance(known, dict):
+        bits = problem.rows.states.numpy()
+        known = {row.tobytes(): i for i, row in enumerate(bits)}
+        problem.shared[ROWS] = known
+    found = [known.get(row.tobytes(), -1) for row in states.numpy()]
+    strange = found.count(-1)
+    if strange:
+        raise ModelError(
+            f"dataset.weight: {strange} of {len(found)} states given are no training rows of the "
+            "attached problem, so that their own stay cannot be left out; give its own rows"
+        )
+    return torch.tensor(found)
 
 
 def metric(history: History, params: DatasetParams) -> tuple[list[int], torch.Tensor]:

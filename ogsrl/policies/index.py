@@ -56,14 +56,16 @@ class DatasetIndex:
         pairs: (rows, columns + doses) beta x metric columns of the state, then doses.
         columns: How many of them are state.
         stay: Number of each row's stay; rows of a stay lie together.
-        neighbours: (rows, K) by distance.
-        inner: (rows,) beta x distance of the last that is looked at first.
-        radius: (rows,) beta x distance of the K-th.
+        listed: Rows that have a list, rising; of any other all rows are asked.
+        neighbours: (listed, K) by distance.
+        inner: (listed,) beta x distance of the last that is looked at first.
+        radius: (listed,) beta x distance of the K-th.
     """
 
     pairs: torch.Tensor
     columns: int
     stay: torch.Tensor
+    listed: torch.Tensor
     neighbours: torch.Tensor
     inner: torch.Tensor
     radius: torch.Tensor
@@ -77,6 +79,7 @@ class DatasetIndex:
         *,
         beta: float,
         k: int,
+        listed: torch.Tensor | None = None,
         progress: Progress = lambda _: None,
     ) -> DatasetIndex:
         """From training rows.
@@ -87,6 +90,7 @@ class DatasetIndex:
             stay: (rows,) number of the stay, rising.
             beta: Weight of the state.
             k: Neighbours known of each row.
+            listed: Rows that will be asked most, rising; None: all. Making lists takes the time.
             progress: Called with rows done.
         """
         if bool((stay.diff() < 0).any()):
@@ -96,13 +100,14 @@ class DatasetIndex:
         if k < 1:
             raise ModelError("dataset constraint: one stay alone has no other stay near it")
         lists = _Lists(pairs[:, : states.shape[1]], stay, k)
-        near = torch.empty((len(stay), k), dtype=torch.int32)
-        radii = torch.empty(len(stay), 2)
-        for rows in torch.split(torch.arange(len(stay)), BLOCK):
-            near[rows], radii[rows] = lists.of(rows)
+        listed = torch.arange(len(stay)) if listed is None else listed
+        made = []
+        for rows in torch.split(listed, BLOCK):
+            made.append(lists.of(rows))
             progress(len(rows))
-        inner, radius = radii.unbind(1)
-        return cls(pairs, states.shape[1], stay, near, inner.contiguous(), radius.contiguous())
+        near = torch.cat([rows for rows, _ in made])
+        inner, radius = torch.cat([radii for _, radii in made]).T.contiguous().unbind()
+        return cls(pairs, states.shape[1], stay, listed, near, inner, radius)
 
     def __len__(self) -> int:
         return len(self.stay)
@@ -115,14 +120,18 @@ class DatasetIndex:
     def of_rows(self, rows: torch.Tensor, doses: torch.Tensor) -> Nearest:
         """The nearest pair to (s of each row, a proposed dose)."""
         here = torch.cat([self.pairs[rows, : self.columns], doses], 1)
-        row, best = self._best(here, self.neighbours[rows, :FIRST])
-        certified = best <= self.inner[rows].square()
+        place = self.place[rows]
+        row, best = self._best(here, self.neighbours[place, :FIRST])
+        certified = best <= self.inner[place].square()
+        if len(self.listed) < len(self):  # what has no list was compared with another's
+            certified &= self.listed[place] == rows
         left = (~certified).nonzero().squeeze(1)
         if len(left) and self.neighbours.shape[1] > FIRST:
-            more, better = self._best(here[left], self.neighbours[rows[left], FIRST:])
+            more, better = self._best(here[left], self.neighbours[place[left], FIRST:])
             row[left] = torch.where(better < best[left], more, row[left])
             best[left] = torch.minimum(better, best[left])
-            certified[left] = best[left] <= self.radius[rows[left]].square()
+            proved = best[left] <= self.radius[place[left]].square()
+            certified[left] = proved & (self.listed[place[left]] == rows[left])
             left = left[~certified[left]]
         if len(left):
             row[left], best[left] = self._of_all(here[left], self.stay[rows[left]])
@@ -166,6 +175,13 @@ class DatasetIndex:
             0, near.row[won], near.column[won], "amin"
         )
         return row, best
+
+    @cached_property
+    def place(self) -> torch.Tensor:
+        """(rows,) where each row's list is; for a row without one, any."""
+        place = torch.zeros(len(self), dtype=torch.int64)
+        place[self.listed] = torch.arange(len(self.listed))
+        return place
 
     @cached_property
     def _products(self) -> _Products:

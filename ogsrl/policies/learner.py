@@ -1,40 +1,48 @@
 """OGSRL's training: critics on shielded rollouts, an actor that climbs them through the model.
 
-Called by the train stage and by the d3rlpy algorithm. Everything that goes on from one step to
-the next is in `tensors`, so that a run that was stopped goes on bit for bit.
+Called by the train stage and by the d3rlpy algorithm. The model gives Q a slope in the dose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch.nn import functional
 
 from ogsrl.errors import ModelError
 from ogsrl.policies.actors import NetworkActor
 from ogsrl.policies.config import OgsrlParams
+from ogsrl.policies.dataset import dataset_index, rows_of
 from ogsrl.policies.deployed import Actor, Deployed
+from ogsrl.policies.index import DatasetIndex
+from ogsrl.policies.loop import (
+    COPY_RATE,
+    Loop,
+    cost_multipliers,
+    discounts,
+    refusal_multiplier,
+    softly_beyond,
+)
 from ogsrl.policies.multipliers import Multipliers
 from ogsrl.policies.networks import Adam, Perceptrons, Shape
 from ogsrl.policies.outlook import outlook
 from ogsrl.policies.problem import Problem
 from ogsrl.policies.rollouts import Rows, Shares, World
 
-#: Rates of the actor while it copies, and the least share of its rate at the end.
-COPY_RATE, LEAST_RATE = 1e-3, 0.05
-#: A score this far beyond the threshold pulls no harder.
-FARTHEST = 5.0
+#: The least share of the actor's rate, at the end.
+LEAST_RATE = 0.05
+#: Logged decisions whose nearest pairs are looked at for the log.
+PROBED = 256
 
 
 @dataclass(frozen=True)
-class Logged:
-    """Some logged decisions: states, and the doses given."""
+class Real:
+    """Some logged decisions: states, doses given, and their places among training rows if known."""
 
     states: torch.Tensor
     doses: torch.Tensor
+    rows: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class ActorLoss:
     refused: torch.Tensor
 
 
-class Learner:
+class Learner(Loop):
     r"""One seed.
 
     Critics V_k(s), k = reward, costs, refusal, value a state under Deployed, on model rows:
@@ -60,16 +68,18 @@ class Learner:
 
         L_pi = mean [ -Q_r(s, x) / R + sum_j mu_j Q_j(s, x) + mu_g Q_g(s, x) ]
                + w_m mu_g mean tau softplus((score(s, x) - t) / tau)
-               + w_c mean |pi(s) - a|^2,   a the logged dose,
+               + w_c mean |pi(s) - a|^2 + w_dc mean |pi(s) - a~|^2
 
-    and R the standard deviation of the clinicians' returns: unlike the mean of |Q_r|, it does not
-    change when a constant is added to every patient's reward.
+    over real rows in the last two, a the logged dose, a~ that of the logged pair of another stay
+    nearest to (s, pi(s)). Rewards are less w_d x disagreement beyond the usual; R is the standard
+    deviation of the clinicians' returns: unlike the mean of |Q_r|, it does not change when a
+    constant is added to every patient's reward.
     """
 
     def __init__(self, problem: Problem, params: OgsrlParams, seed: int, steps: int) -> None:
         """Nothing is trained yet; `steps` is how many there will be, for the falling rate."""
-        self.problem, self.params, self.steps = problem, params, steps
-        self.generator = torch.Generator().manual_seed(seed)
+        super().__init__(problem, seed)
+        self.params, self.steps = params, steps
         columns, doses = problem.rows.states.shape[1], problem.rows.doses.shape[1]
         hidden, quantities = params.hidden, len(problem.quantities)
         self.actor = Perceptrons.drawn(Shape(1, columns, hidden, doses), self.generator)
@@ -77,26 +87,13 @@ class Learner:
         self.targets = self.critics.twin()
         self.actor_adam = Adam(self.actor, COPY_RATE)
         self.critics_adam = Adam(self.critics, params.critic_rate)
-        limits = params.aim * torch.tensor(list(problem.limits.values()))
-        fixed = 0.0 if params.multipliers == "adapted" else params.fixed_multiplier
-        self.costs = Multipliers.at(
-            limits, fixed, proportional=params.proportional, rate=params.integral
-        )
-        self.refusals = Multipliers.at(
-            torch.tensor([params.refusal_limit]),
-            params.refusal_start,
-            proportional=params.refusal_proportional,
-            rate=params.refusal_integral,
-        )
-        own = problem.history.preparation.cohort.discount
-        rewards = own if params.discount is None else params.discount
-        # costs and refusals are shares of steps: never discounted
-        self._discounts = torch.tensor([rewards, *[1.0] * (quantities - 1)])
-        self._offset = problem.best_end if rewards == 1 else 0.0
+        self.costs = cost_multipliers(torch.tensor(list(problem.limits.values())), params)
+        self.refusals = refusal_multiplier(params)
+        self._discounts = discounts(problem, params.discount, quantities)
+        self._offset = problem.best_end if self._discounts[0] == 1 else 0.0
         guardian = problem.guardian if params.guardian else None
         #: what acts in the model, following the actor; without the guardian, an ablation
         self.deployed = Deployed.of(NetworkActor(self.actor), guardian, problem.history)
-        self.step = 0
         self.shares: Shares | None = None
         self._pool: list[Rows] = []
         self._rows: Rows | None = None
@@ -108,19 +105,12 @@ class Learner:
 
     def begin(self) -> None:
         """Copy the clinicians, and value them."""
-        problem, params = self.problem, self.params
-        wanted = problem.usual if params.start == "mode" else problem.rows.doses
-        for _ in range(params.start_steps):
-            i = self._drawn(len(wanted), params.value_batch)
-            self._copy(problem.rows.states[i], wanted[i])
+        params = self.params
+        self._copy_clinicians(params.start, params.start_steps, params.value_batch)
         self.actor_adam = Adam(self.actor, params.actor_rate)
         if params.cloning_only:
             return
-        for _ in range(params.critic_start_steps):
-            i = problem.known[self._drawn(len(problem.known), params.value_batch)]
-            offset = torch.zeros(problem.to_go.shape[1])
-            offset[0] = self._offset
-            self._step_critics(problem.rows.states[i], problem.to_go[i] - offset)
+        self._value_clinicians(params.critic_start_steps, params.value_batch, self._offset)
         self.targets.flat.copy_(self.critics.flat)
 
     def refresh(self) -> Shares:
@@ -131,13 +121,24 @@ class Learner:
         begun = problem.rows.states[self._drawn(len(problem.rows.row), params.starts)]
         rolled = world.roll(begun, params.horizon, g)
         followed, shares = world.follow(problem.rows.states[first], self._discounts, g)
-        self._pool = [*self._pool, Rows.joined([rolled, followed])][-params.pool :]
+        self._pool = [*self._pool, self._doubted(Rows.joined([rolled, followed]))][-params.pool :]
         self._rows, self.shares = Rows.joined(self._pool), shares
-        if params.constraints and params.multipliers == "adapted":
+        if params.constraints and params.multipliers != "fixed":
             self.costs.update(shares.totals[1:-1])
         if params.guardian:
             self.refusals.update(shares.totals[-1:])
         return shares
+
+    def _doubted(self, rows: Rows) -> Rows:
+        """The same rows, their rewards less what members' disagreement costs."""
+        if self.params.disagreement:
+            rows.now[:, 0] -= self._doubt(rows.disagreement)
+        return rows
+
+    def _doubt(self, apart: torch.Tensor) -> torch.Tensor:
+        """In units of reward; only what is beyond the usual, or ending a stay would pay."""
+        beyond = (apart - self.problem.usual_disagreement).clip(min=0)
+        return self.params.disagreement * self.problem.spread * beyond
 
     def train(self, steps: int) -> Iterator[dict[str, float]]:
         """So many steps more; what was measured, once a refresh."""
@@ -152,14 +153,14 @@ class Learner:
         """Whether the next step needs rollouts of what acts now."""
         return self._rows is None or self.step % self.params.refresh == 0
 
-    def advance(self, logged: Logged | None = None) -> None:
+    def advance(self, real: Real | None = None) -> None:
         """One step; its real rows are these logged decisions, or drawn."""
         params, rows = self.params, self._known_rows()
         i = self._drawn(len(rows.states), params.value_batch)
         self._learn_values(rows, i)
         share = max(1 - self.step / max(self.steps, 1), 0.0)
         self.actor_adam.learning_rate = params.actor_rate * (share + LEAST_RATE)
-        self._learn_actor(rows, logged)
+        self._learn_actor(rows, real)
         self.step += 1
 
     @torch.no_grad()
@@ -192,14 +193,29 @@ class Learner:
             "deferred": self.shares.deferred,
             "disagreement": float(self._rows.disagreement.mean()),
             "mu_refusal": float(self.refusals.values[0]),
-            "scale": float(self.critics.forward(self._rows.states[:1000])[0].abs().mean()),
+            "scale": float(self.critics.answer(self._rows.states[:1000])[0].abs().mean()),
         }
+        if self.params.dataset.weight:
+            said |= self._near_data()
         for j, name in enumerate(names):
             said[f"cost_{name}"] = float(self.shares.totals[1 + j])
             said[f"limit_{name}"] = self.problem.limits[name]
             said[f"mu_{name}"] = float(self.costs.values[j])
             said[f"active_{name}"] = float(self.costs.active[j])
         return said
+
+    @torch.no_grad()
+    def _near_data(self) -> dict[str, float]:
+        """How far proposals are from logged pairs, at some of the listed rows."""
+        index = self.index
+        probe = index.listed[:: max(len(index.listed) // PROBED, 1)]
+        proposed = self.actor.answer(self.problem.rows.states[probe])[0].tanh()
+        near = index.of_rows(probe, proposed)
+        return {
+            "dataset_distance": float(near.distance.mean()),
+            "certified": float(near.certified.float().mean()),
+            "own_row": index.own_row_share(probe, proposed),
+        }
 
     def _learn_values(self, rows: Rows, i: torch.Tensor) -> None:
         discount = self._discounts[:, None]
@@ -209,23 +225,43 @@ class Learner:
         self._step_critics(rows.states[i], wanted.T)
         self.targets.flat.lerp_(self.critics.flat, self.params.target_rate)
 
-    def _learn_actor(self, rows: Rows, logged: Logged | None = None) -> None:
-        logged, states = self._batch(rows, logged)
+    def _learn_actor(self, rows: Rows, real: Real | None = None) -> None:
+        real, states = self._batch(rows, real)
         proposed = torch.tanh(self.actor.forward(states)[0])
         free = proposed.detach().clone().requires_grad_(True)
-        loss = self._actor_loss(states, free, logged.doses)
+        loss = self._actor_loss(states, free, real.doses)
         (slope,) = torch.autograd.grad(loss.total, free)
+        slope[: len(real.states)] += self._to_data(real, proposed[: len(real.states)])
         self._finite("the actor's slope", slope)
         self._step_actor(proposed, slope)
 
-    def _batch(self, rows: Rows, logged: Logged | None) -> tuple[Logged, torch.Tensor]:
+    def _batch(self, rows: Rows, real: Real | None) -> tuple[Real, torch.Tensor]:
         """Real decisions, and their states before those of the model."""
-        half = self.params.batch_size // 2
-        if logged is None:
-            real = self._drawn(len(self.problem.rows.row), half)
-            logged = Logged(self.problem.rows.states[real], self.problem.rows.doses[real])
+        half, known = self.params.batch_size // 2, self.problem.rows
+        if real is None:
+            listed = self.index.listed if self.params.dataset.weight else known.row
+            i = self._drawn(len(listed), half)
+            i = listed[i] if self.params.dataset.weight else i
+            real = Real(known.states[i], known.doses[i], i)
         modelled = self._drawn(len(rows.states), self.params.batch_size - half)
-        return logged, torch.cat([logged.states, rows.states[modelled]])
+        return real, torch.cat([real.states, rows.states[modelled]])
+
+    @property
+    def index(self) -> DatasetIndex:
+        """The logged pairs; made anew, never saved."""
+        return dataset_index(self.problem, self.params.dataset)
+
+    def _nearest(self, real: Real, proposed: torch.Tensor) -> torch.Tensor:
+        """Doses of the logged pairs of other stays that are nearest to what is proposed."""
+        rows = rows_of(self.problem, real.states) if real.rows is None else real.rows
+        return self.index.doses[self.index.of_rows(rows, proposed).row]
+
+    def _to_data(self, real: Real, proposed: torch.Tensor) -> torch.Tensor:
+        """The slope of the dataset constraint; a~ is taken as it is."""
+        weight = self.params.dataset.weight
+        if not weight:
+            return torch.zeros_like(proposed)
+        return 2 * weight / len(proposed) * (proposed - self._nearest(real, proposed))
 
     def _weights(self) -> torch.Tensor:
         """Of the quantities, in what is minimised."""
@@ -242,14 +278,17 @@ class Learner:
         following = problem.dynamics.step_with_gradient(states, decided.doses, self.generator)
         seen = outlook(states, following, problem.history, self._offset)
         weights = self._weights()
-        now = torch.cat([seen.reward[:, None], seen.costs], 1)
+        reward = seen.reward
+        if params.disagreement and following.disagreement is not None:
+            reward = reward - self._doubt(following.disagreement)
+        now = torch.cat([reward[:, None], seen.costs], 1)
         after = self._after(following.states, seen.going, weights * self._discounts)
         value = acts * ((now * weights[:-1]).sum(1) + after)
         margin = torch.zeros(())
         threshold = problem.threshold if params.guardian else None
         if threshold is not None:
-            beyond = (decided.score.clip(max=threshold + FARTHEST) - threshold) / params.margin
-            margin = self.refusals.values[0] * params.margin * functional.softplus(beyond).mean()
+            felt = softly_beyond(decided.score, threshold, params.margin)
+            margin = self.refusals.values[0] * felt
         apart = (proposed[: len(logged)] - logged).square().sum(1).mean()
         total = value.mean() + params.margin_weight * margin + params.clinicians * apart
         return ActorLoss(total, value.mean(), margin, apart, 1 - acts.mean())
@@ -264,69 +303,34 @@ class Learner:
         inputs = self.targets.backward_to_last(slope, states.shape[1])
         return going * (values + ((states - fixed) * inputs).sum(1))
 
-    def _copy(self, states: torch.Tensor, wanted: torch.Tensor) -> None:
-        proposed = torch.tanh(self.actor.forward(states)[0])
-        self._step_actor(proposed, 2 * (proposed - wanted) / len(wanted))
-
-    def _step_actor(self, proposed: torch.Tensor, slope: torch.Tensor) -> None:
-        self.actor.backward((slope * (1 - proposed.square()))[None])
-        self.actor_adam.step()
-
-    def _step_critics(self, states: torch.Tensor, wanted: torch.Tensor) -> None:
-        answers = self.critics.forward(states)
-        gap = answers - wanted.T[..., None]
-        self._finite("the critics' error", gap)
-        self.critics.backward(2 * gap / len(states))
-        self.critics_adam.step()
-
-    def _drawn(self, of: int, count: int) -> torch.Tensor:
-        return torch.randint(of, (count,), generator=self.generator)
-
-    def _finite(self, what: str, values: torch.Tensor) -> None:
-        if not bool(torch.isfinite(values).all()):
-            raise ModelError(f"training: {what} is not finite at step {self.step}")
-
     def _known_rows(self) -> Rows:
         if self._rows is None:
             raise ModelError("training: nothing was rolled out yet")
         return self._rows
 
+    def _vectors(self) -> dict[str, torch.Tensor]:
+        return {**super()._vectors(), "targets": self.targets.flat}
+
+    def _adams(self) -> dict[str, Adam]:
+        return {"actor_adam": self.actor_adam, "critics_adam": self.critics_adam}
+
+    def _multipliers(self) -> dict[str, Multipliers]:
+        return {"costs": self.costs, "refusals": self.refusals}
+
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All that goes on; a checkpoint is taken at a refresh, when rollouts start anew."""
-        found = {"actor": self.actor.flat, "critics": self.critics.flat}
-        found |= {"targets": self.targets.flat, "generator": self.generator.get_state()}
-        found["step"] = torch.tensor(self.step)
-        parts: dict[str, Any] = {
-            "actor_adam": dict(self.actor_adam.tensors()),
-            "critics_adam": dict(self.critics_adam.tensors()),
-            "costs": self.costs.tensors(),
-            "refusals": self.refusals.tensors(),
-        }
+        """All that goes on, with the rollouts that the next refresh adds to."""
         older = self._pool[1 - self.params.pool :] if self.params.pool > 1 else []
-        parts |= {f"pool_{k}": vars(rows) for k, rows in enumerate(older)}
-        for name, held in parts.items():
-            found |= {f"{name}.{key}": value for key, value in held.items()}
-        return {name: value.clone() for name, value in found.items()}
+        found = super().tensors()
+        for k, rows in enumerate(older):
+            found |= {f"pool_{k}.{name}": value.clone() for name, value in vars(rows).items()}
+        return found
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
         """Go on from a checkpoint."""
-        for name, networks in (
-            ("actor", self.actor),
-            ("critics", self.critics),
-            ("targets", self.targets),
-        ):
-            networks.flat.copy_(tensors[name])
         self.actor_adam = Adam(self.actor, self.params.actor_rate)
-        for name, adam in (("actor_adam", self.actor_adam), ("critics_adam", self.critics_adam)):
-            for key, value in adam.tensors():
-                value.copy_(tensors[f"{name}.{key}"].reshape(value.shape))
-        for name, multipliers in (("costs", self.costs), ("refusals", self.refusals)):
-            own = {k.removeprefix(f"{name}."): v for k, v in tensors.items()}
-            multipliers.restore({k: own[k] for k in multipliers.tensors()})
+        super().restore(tensors)
         self._pool, self._rows = [], None
         while f"pool_{len(self._pool)}.states" in tensors:
             name = f"pool_{len(self._pool)}."
             held = {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
             self._pool.append(Rows(**held))
-        self.step = int(tensors["step"])
-        self.generator.set_state(tensors["generator"])

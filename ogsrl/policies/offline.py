@@ -6,12 +6,9 @@ own TD3+BC are settings of it. It never looks at a step that no clinician took.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
-from torch.nn import functional
 
 from ogsrl.errors import ModelError
 from ogsrl.policies.actors import NetworkActor
@@ -21,19 +18,24 @@ from ogsrl.policies.dataset import dataset_index
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.index import DatasetIndex
 from ogsrl.policies.logged import Batch, Logged
+from ogsrl.policies.loop import (
+    Loop,
+    cost_multipliers,
+    discounts,
+    refusal_multiplier,
+    softly_beyond,
+)
 from ogsrl.policies.multipliers import Multipliers
 from ogsrl.policies.networks import Adam, Perceptrons, Shape
 from ogsrl.policies.problem import Problem
 
 #: Steps between rows of the log, and rows that it looks at.
 LOGGED, PROBED = 250, 512
-#: A score this far beyond the threshold pulls no harder.
-FARTHEST = 5.0
 #: The least scale of the reward's critic.
 LEAST_SCALE = 1e-6
 
 
-class OfflineLearner:
+class OfflineLearner(Loop):
     r"""One seed of TD3 with costs, a guardian and a dataset constraint, each a setting.
 
     Critics Q_k(s, a) of logged doses a, two of each quantity k, on logged steps alone:
@@ -59,8 +61,8 @@ class OfflineLearner:
         del steps
         if params.guardian and problem.guardian.threshold is None:
             raise ModelError("training: the guardian is not calibrated; run the stage guardian")
-        self.problem, self.params, self.settings = problem, params, params.offline
-        self.generator = torch.Generator().manual_seed(seed)
+        super().__init__(problem, seed)
+        self.params, self.settings = params, params.offline
         self.codes = StateCodes.of(problem.history)
         self.logged = Logged.of(problem, costs=params.constraints, refusals=params.guardian)
         width, doses, hidden = self.codes.width, self.logged.doses, params.hidden
@@ -76,28 +78,13 @@ class OfflineLearner:
         self._guarded = Deployed.of(proposes, problem.guardian, problem.history)
         self.actor_adam = Adam(self.actor, params.actor_rate)
         self.critics_adam = Adam(self.critics, self.settings.critic_rate)
-        fixed = 0.0 if params.multipliers == "adapted" else params.fixed_multiplier
-        self.costs = Multipliers.at(
-            params.aim * torch.tensor(list(problem.limits.values()))
-            if params.constraints
-            else torch.zeros(0),
-            fixed,
-            proportional=params.proportional,
-            rate=params.integral,
-        )
-        self.refusals = Multipliers.at(
-            torch.tensor([params.refusal_limit]),
-            params.refusal_start if params.guardian else 0.0,
-            proportional=params.refusal_proportional,
-            rate=params.refusal_integral,
-        )
-        own = problem.history.preparation.cohort.discount
-        rewards = own if self.settings.discount is None else self.settings.discount
-        self._discounts = torch.tensor([rewards, *[1.0] * (self.logged.quantities - 1)])
+        limits = list(problem.limits.values()) if params.constraints else []
+        self.costs = cost_multipliers(torch.tensor(limits), params)
+        self.refusals = refusal_multiplier(params)
+        self._discounts = discounts(problem, self.settings.discount, self.logged.quantities)
         self._asked = self.critics.some(slice(0, 2 * self.logged.quantities - 1))
         self._first = self._sample(problem.first, params.first_decisions)
         self._probe = self._sample(torch.arange(len(problem.rows.row)), PROBED)
-        self.step = 0
 
     @property
     def policy(self) -> NetworkActor:
@@ -119,7 +106,7 @@ class OfflineLearner:
             self._step_actor(proposed, 2 * (proposed - wanted[batch.rows]) / proposed.numel())
         for _ in range(self.settings.critic_start_steps):
             rows = problem.known[self._drawn(len(problem.known), params.batch_size)]
-            self._step_critics(self.logged.batch(rows).pairs, self._returns(rows))
+            self._step_pairs(self.logged.batch(rows).pairs, self._returns(rows))
         self.actor_adam = Adam(self.actor, params.actor_rate)
         self.critics_adam = Adam(self.critics, self.settings.critic_rate)
         self.slow_actor.flat.copy_(self.actor.flat)
@@ -137,7 +124,7 @@ class OfflineLearner:
     def learn(self, rows: torch.Tensor) -> None:
         """One gradient step on these logged decisions."""
         batch = self.logged.batch(rows)
-        self._step_critics(batch.pairs, self._targets(batch))
+        self._step_pairs(batch.pairs, self._targets(batch))
         if self.step % self.settings.delay == 0:
             proposed = torch.tanh(self.actor.forward(batch.states)[0])
             slope = self._actor_slope(batch, proposed)
@@ -197,10 +184,11 @@ class OfflineLearner:
 
     def _update_multipliers(self) -> None:
         params = self.params
-        if not (params.constraints and params.multipliers == "adapted") and not params.guardian:
+        adapted = params.constraints and params.multipliers != "fixed"
+        if not adapted and not params.guardian:
             return
         values = self.estimates()
-        if params.constraints and params.multipliers == "adapted":
+        if adapted:
             self.costs.update(values[1 : 1 + len(self.costs.limits)])
         if params.guardian:
             self.refusals.update(values[-1:])
@@ -251,7 +239,11 @@ class OfflineLearner:
         decided = self.deployed.judge(states, free)
         acts = (~decided.deferred).float()
         slope = self._value_slope(batch, decided.doses.detach(), acts)
-        felt = (decided.doses * slope).sum() + self._margin(decided.score)
+        felt = (decided.doses * slope).sum()
+        threshold = self.problem.threshold
+        if threshold is not None:
+            beyond = softly_beyond(decided.score, threshold, params.margin)
+            felt = felt + params.margin_weight * self.refusals.values[0] * beyond
         return pulls + torch.autograd.grad(felt, free)[0]
 
     def _value_slope(self, batch: Batch, doses: torch.Tensor, acts: torch.Tensor) -> torch.Tensor:
@@ -270,14 +262,6 @@ class OfflineLearner:
             slope[1:half] = first * mu[:, None] * weight
             slope[half:] = ~first * mu[:, None] * weight
         return self._asked.backward_to_last(slope[..., None], doses.shape[1])
-
-    def _margin(self, score: torch.Tensor) -> torch.Tensor:
-        params, threshold = self.params, self.problem.threshold
-        if threshold is None:
-            return torch.zeros(())
-        beyond = (score.clip(max=threshold + FARTHEST) - threshold) / params.margin
-        felt = params.margin * functional.softplus(beyond).mean()
-        return params.margin_weight * self.refusals.values[0] * felt
 
     def _executed(
         self, states: torch.Tensor, proposed: torch.Tensor, clinicians: torch.Tensor
@@ -304,11 +288,7 @@ class OfflineLearner:
         second = torch.cat([answers[-1:], answers[half:-1]])
         return (answers[:half] + second) / 2
 
-    def _step_actor(self, proposed: torch.Tensor, slope: torch.Tensor) -> None:
-        self.actor.backward((slope * (1 - proposed.square()))[None])
-        self.actor_adam.step()
-
-    def _step_critics(self, pairs: torch.Tensor, wanted: torch.Tensor) -> None:
+    def _step_pairs(self, pairs: torch.Tensor, wanted: torch.Tensor) -> None:
         half = self.logged.quantities
         gap = self.critics.forward(pairs)
         gap[:half, :, 0] -= wanted
@@ -322,48 +302,16 @@ class OfflineLearner:
     def _own_codes(self) -> StateCodes | None:
         return self.codes if self.codes.levels else None
 
-    def _drawn(self, of: int, count: int) -> torch.Tensor:
-        return torch.randint(of, (count,), generator=self.generator)
-
     def _sample(self, places: torch.Tensor, count: int) -> torch.Tensor:
         order = torch.randperm(len(places), generator=self.generator)[:count]
         return places[order.sort().values]
 
-    def _finite(self, what: str, values: torch.Tensor) -> None:
-        if not math.isfinite(float(values.sum())):  # one pass; what is no number stays none
-            raise ModelError(f"training: {what} is not finite at step {self.step}")
+    def _vectors(self) -> dict[str, torch.Tensor]:
+        slow = {"slow_actor": self.slow_actor.flat, "slow_critics": self.slow_critics.flat}
+        return {**super()._vectors(), **slow}
 
-    def _held(self) -> dict[str, torch.Tensor]:
-        return {
-            "actor": self.actor.flat,
-            "critics": self.critics.flat,
-            "slow_actor": self.slow_actor.flat,
-            "slow_critics": self.slow_critics.flat,
-        }
+    def _adams(self) -> dict[str, Adam]:
+        return {"actor_adam": self.actor_adam, "critics_adam": self.critics_adam}
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """All that goes on; the index is made anew."""
-        found = {**self._held(), "step": torch.tensor(self.step)}
-        found["generator"] = self.generator.get_state()
-        parts: dict[str, Any] = {
-            "actor_adam": dict(self.actor_adam.tensors()),
-            "critics_adam": dict(self.critics_adam.tensors()),
-            "costs": self.costs.tensors(),
-            "refusals": self.refusals.tensors(),
-        }
-        for name, held in parts.items():
-            found |= {f"{name}.{key}": value for key, value in held.items()}
-        return {name: value.clone() for name, value in found.items()}
-
-    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Go on from a checkpoint."""
-        for name, vector in self._held().items():
-            vector.copy_(tensors[name])
-        for name, adam in (("actor_adam", self.actor_adam), ("critics_adam", self.critics_adam)):
-            for key, value in adam.tensors():
-                value.copy_(tensors[f"{name}.{key}"].reshape(value.shape))
-        for name, multipliers in (("costs", self.costs), ("refusals", self.refusals)):
-            own = {key: tensors[f"{name}.{key}"] for key in multipliers.tensors()}
-            multipliers.restore(own)
-        self.step = int(tensors["step"])
-        self.generator.set_state(tensors["generator"])
+    def _multipliers(self) -> dict[str, Multipliers]:
+        return {"costs": self.costs, "refusals": self.refusals}

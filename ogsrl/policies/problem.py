@@ -19,6 +19,8 @@ from ogsrl.preparation.history import History
 from ogsrl.preparation.tensors import StayTensors, Transitions
 
 BLOCK = 8192
+#: Logged decisions that members' disagreement is looked at.
+PROBED = 20_000
 #: Critics before and after those of the constraints.
 REWARD, REFUSAL = "reward", "refusal"
 
@@ -101,6 +103,13 @@ class Problem:
         known = self.to_go[self.known, 0]
         spread = float(known.std()) if len(known) > 1 else 0.0
         return spread if spread > 0 else 1.0
+
+    @cached_property
+    def usual_disagreement(self) -> float:
+        """How far members are apart at most logged decisions: 19 of 20."""
+        some = slice(None, None, max(len(self.rows.row) // PROBED, 1))
+        apart = self.dynamics.disagreement(self.rows.states[some], self.rows.doses[some])
+        return float(apart.quantile(0.95))
 
     @property
     def best_end(self) -> float:

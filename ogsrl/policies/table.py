@@ -32,6 +32,7 @@ class TableProblem:
 
     Attributes:
         history: The layout of states: one code.
+        behaviour: b.
         guardian: The region.
         rows: Logged decisions.
         levels: The combinations of doses.
@@ -43,6 +44,7 @@ class TableProblem:
     """
 
     history: History
+    behaviour: Behaviour
     guardian: Guardian
     rows: Transitions
     levels: DoseLevels
@@ -75,6 +77,7 @@ class TableProblem:
         spread = float(returns.std()) if len(returns) > 1 else 0.0
         return cls(
             history=history,
+            behaviour=behaviour,
             guardian=guardian,
             rows=rows,
             levels=levels,

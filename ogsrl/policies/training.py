@@ -16,6 +16,7 @@ import torch
 
 from ogsrl.errors import ModelError, SpecError
 from ogsrl.modeldir import load_model, save_model
+from ogsrl.policies.actors import ConstantActor, DenoisedActor, MarginalActor
 from ogsrl.policies.categorical import LevelsLearner, all_ordinal
 from ogsrl.policies.config import AlgorithmParams, OgsrlParams, TrainParams
 from ogsrl.policies.cpo import Cpo
@@ -73,6 +74,8 @@ class Place:
 
 def check(algorithm: AlgorithmParams, train: TrainParams) -> None:
     """Settings that do not go together are named before anything is trained."""
+    if algorithm.plain is not None:
+        return
     if algorithm.peer is not None:
         from ogsrl.policies.peers import PEERS  # noqa: PLC0415 - d3rlpy takes seconds to import
 
@@ -125,6 +128,8 @@ def learner_of(
 
 def steps_of(algorithm: AlgorithmParams, train: TrainParams) -> int:
     """How many steps `train_seed` will tell of."""
+    if algorithm.plain is not None:
+        return 1
     settings = algorithm.ogsrl or OgsrlParams()
     alone = algorithm.peer is None and settings.cloning_only
     return settings.start_steps if alone else train.steps
@@ -145,6 +150,11 @@ def train_seed(
     """
     settings = algorithm.ogsrl or OgsrlParams()
     done = Seed(seed)
+    if algorithm.plain is not None:
+        _empty(place)
+        _keep(_plain(problem, algorithm.plain), problem, algorithm, done, place, 0)
+        progress(1)
+        return done
     if algorithm.peer is not None or settings.cloning_only:
         _empty(place)
         if algorithm.peer is None:
@@ -178,6 +188,19 @@ def train_seed(
     except ModelError as error:
         done.status = str(error)
     return done
+
+
+def _plain(problem: AnyProblem, name: str) -> Actor:
+    """A policy that learns nothing."""
+    match name:
+        case "zero":
+            return ConstantActor.zero(problem.history)
+        case "maximum":
+            return ConstantActor.maximum(problem.history)
+        case "marginal":
+            return MarginalActor(problem.behaviour.known.marginal)
+        case _:
+            return DenoisedActor(problem.behaviour)
 
 
 def _empty(place: Place) -> None:

@@ -22,6 +22,7 @@ from ogsrl.selection.config import SelectParams
 from ogsrl.selection.judge import CLINICIANS, Judged, judge
 from ogsrl.selection.reasons import (
     broken_in_screen,
+    room_in_screen,
     why_chosen,
     why_not_feasible,
     why_not_finalist,
@@ -134,12 +135,13 @@ def select(
     nobody = Deployed.of(None, None, validation.history)
     screen = Screen.of(grounds.model, behaviour, validation, params.screen_stays, generator)
     clinicians = screen.follow(nobody)
-    screened, broken = {}, {}
+    screened, broken, room = {}, {}, {}
     for one in candidates:
         screened[one.name] = screen.follow(one.deployed)
-        broken[one.name] = broken_in_screen(screened[one.name], clinicians, cohort, max_refusal)
+        asked = (screened[one.name], clinicians, cohort, max_refusal)
+        broken[one.name], room[one.name] = broken_in_screen(*asked), room_in_screen(*asked)
         say("candidates", 1)
-    finalists = _finalists(candidates, screened, broken, cohort, params)
+    finalists = _finalists(candidates, screened, broken, room, cohort, params)
     fqe = fit_fqe(
         validation,
         {CLINICIANS: nobody, **{one.name: one.deployed for one in finalists}},
@@ -154,7 +156,7 @@ def select(
         cohort,
         max_refusal,
         params.confidence,
-        interval or interval_of(resampled=params.bootstrap),
+        interval or interval_of(resampled=params.bootstrap, networks=params.fqe.networks),
     )
     sign = -1 if primary(cohort) == VALUE else 1
     order = sorted(finalists, key=lambda one: sign * judged[one.name].worst(cohort))
@@ -190,10 +192,15 @@ def _finalists(
     candidates: Sequence[Candidate],
     screened: Mapping[str, Screened],
     broken: Mapping[str, Sequence[str]],
+    room: Mapping[str, float],
     cohort: Cohort,
     params: SelectParams,
 ) -> list[Candidate]:
-    """The best of those that look feasible, then of the others; and the best clone always."""
+    """The best of those that look feasible, then of the others; the safest; the best clone.
+
+    The safest, farthest inside the limits, takes the last place: where bounds are wide it is the
+    one that may still be shown to keep them.
+    """
     decisive = primary(cohort)
     sign = -1 if decisive == VALUE else 1
 
@@ -202,6 +209,9 @@ def _finalists(
 
     ordered = sorted(candidates, key=rank)
     kept = ordered[: params.finalists]
+    safest = max(ordered, key=lambda one: room[one.name])  # of equals the better
+    if params.finalists > 1 and safest not in kept:
+        kept[-1] = safest
     clones = [one for one in ordered if one.algorithm == params.cloning]
     if clones and not any(one.algorithm == params.cloning for one in kept):
         kept.append(clones[0])

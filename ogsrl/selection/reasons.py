@@ -5,7 +5,7 @@ Called by `select`. Means over patients alone, never anything of one of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ogsrl.evaluation.quantities import COST, REFUSAL, primary
 from ogsrl.selection.judge import Judged
@@ -17,19 +17,34 @@ def broken_in_screen(
     own: Screened, clinicians: Screened, cohort: Cohort, max_refusal: float
 ) -> list[str]:
     """What a candidate seems to break in the screening model; nothing: it looks feasible."""
-    said = []
+    return [
+        f"{what} {mean:.4f} over {allowed:.4f}"
+        for what, mean, allowed in _limits(own, clinicians, cohort, max_refusal)
+        if mean > allowed
+    ]
+
+
+def room_in_screen(
+    own: Screened, clinicians: Screened, cohort: Cohort, max_refusal: float
+) -> float:
+    """How far inside its nearest limit it is there, as a share of that; below 0: it breaks it."""
+    return min(
+        (allowed - mean) / max(allowed, 1e-9)
+        for _, mean, allowed in _limits(own, clinicians, cohort, max_refusal)
+    )
+
+
+def _limits(
+    own: Screened, clinicians: Screened, cohort: Cohort, max_refusal: float
+) -> Iterator[tuple[str, float, float]]:
+    """Each limit: what it is of, what the candidate comes to, and what is allowed."""
     for name, constraint in cohort.constraints.items():
         mean, limit = own.mean(COST + name), constraint.limit
         if limit.relative is not None:
-            allowed = limit.relative * clinicians.mean(COST + name) + limit.margin
-            if mean > allowed:
-                said.append(f"{name} {mean:.4f} over {allowed:.4f}")
-        if limit.absolute is not None and mean > limit.absolute:
-            said.append(f"{name} {mean:.4f} over {limit.absolute:.4f}")
-    refused = own.mean(REFUSAL)
-    if refused > max_refusal:
-        said.append(f"steps deferred, of max_steps, {refused:.4f} over {max_refusal:.4f}")
-    return said
+            yield name, mean, limit.relative * clinicians.mean(COST + name) + limit.margin
+        if limit.absolute is not None:
+            yield name, mean, limit.absolute
+    yield "steps deferred, of max_steps,", own.mean(REFUSAL), max_refusal
 
 
 def why_not_finalist(broken: Sequence[str], own: Screened, finalists: int, cohort: Cohort) -> str:

@@ -5,6 +5,7 @@ Called by the stage select. Means, bounds and counts alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -45,10 +46,17 @@ def too_few_report(needed: int, params: SelectParams) -> dict[str, Any]:
     }
 
 
-def nothing_to_select_report(params: SelectParams) -> dict[str, Any]:
-    """What is written where training saved no policy."""
+def nothing_to_select_report(training: Mapping[str, str], params: SelectParams) -> dict[str, Any]:
+    """What is written where training saved no policy: its own status where all have the same.
+
+    Args:
+        training: How it ended, by algorithm.
+        params: Of selection.
+    """
+    ends = set(training.values())
     return {
-        "status": "nothing_was_trained",
+        "status": ends.pop() if len(ends) == 1 else "nothing_was_trained",
+        "training": dict(training),
         "params": params.model_dump(mode="json"),
         "chosen": None,
         "candidates": [],

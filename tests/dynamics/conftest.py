@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -15,15 +14,6 @@ from ogsrl.preparation.tensors import StayTensors
 from tests.dynamics.worlds import line_cohort, line_table, prepare
 
 SMALL = DynamicsParams(members=3, hidden=16, hidden_ends=8, max_epochs=9, learning_rate=5e-3)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads only wait for each other on matrices as small as these."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

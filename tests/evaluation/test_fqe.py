@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -15,7 +14,9 @@ from ogsrl.preparation.tensors import StayTensors
 from tests.evaluation.ward import STEPS, Chance, Ward, WardClinicians, acting, clinicians
 from tests.guardian.cohorts import numeric
 
-SMALL = FqeParams(fits=2, hidden=24, start_steps=100, steps=900, batch_size=256, dose_weight=1)
+SMALL = FqeParams(
+    fits=2, networks=1, hidden=24, start_steps=100, steps=900, batch_size=256, dose_weight=1
+)
 NAMES = ("mortality", "value", "cost:ill", "cost:ever_ill", "refusal")
 #: Who acts: name -> dose and chance of it by step and state.
 POLICIES: dict[str, tuple[float | None, Chance]] = {
@@ -23,14 +24,6 @@ POLICIES: dict[str, tuple[float | None, Chance]] = {
     "does nothing": (-1.0, lambda t, s: 0.0),
     "defers": (None, clinicians),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

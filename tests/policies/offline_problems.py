@@ -12,6 +12,7 @@ from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.protocol import Rows
 from ogsrl.policies.config import (
+    DatasetParams,
     OfflineParams,
     OgsrlParams,
 )
@@ -23,7 +24,13 @@ from tests.guardian.cohorts import simulated
 from tests.policies.clinicians import behaviour
 
 #: The published rate, which is not this loop's default.
-PLAIN = OgsrlParams(model=False, actor_rate=3e-4, guardian=False, constraints=False)
+PLAIN = OgsrlParams(
+    model=False,
+    actor_rate=3e-4,
+    guardian=False,
+    constraints=False,
+    dataset=DatasetParams(),
+)
 TD3BC = PLAIN.model_copy(update={"offline": OfflineParams(cloning=1.0)})
 
 

@@ -44,16 +44,10 @@ SMALL = OgsrlParams(
     horizon=2,
     batch_size=64,
     value_batch=64,
+    clinicians=0.003,
+    disagreement=0.0,  # this model has one member
 )
 QUIET: dict[str, Any] = {"logger_adapter": NoopAdapterFactory(), "show_progress": False}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @cache

@@ -14,7 +14,7 @@ from ogsrl.errors import ModelError
 from ogsrl.policies.actors import LevelsActor
 from ogsrl.policies.categorical import LevelsLearner
 from ogsrl.policies.codes import DoseLevels
-from ogsrl.policies.config import AlgorithmParams, OgsrlParams, TrainParams
+from ogsrl.policies.config import AlgorithmParams, DatasetParams, OgsrlParams, TrainParams
 from ogsrl.policies.problem import Problem
 from ogsrl.policies.rollouts import World
 from ogsrl.policies.saved import load_policy
@@ -36,16 +36,9 @@ SMALL = OgsrlParams(
     batch_size=64,
     value_batch=128,
     actor_rate=5e-3,
-    clinicians=0.0,
+    disagreement=0.0,
+    dataset=DatasetParams(),
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def layout() -> History:

@@ -40,14 +40,6 @@ X = torch.linspace(-0.9, 0.9, 40)[:, None]
 ASKED = torch.cat([X, torch.zeros_like(X)], 1)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 

@@ -78,6 +78,7 @@ def made(
     rows = Transitions(*[nothing] * 5, terminal=nothing[:, 0] > 0, row=nothing[:, 0].long())
     return TableProblem(
         history=layout_,
+        behaviour=None,  # type: ignore[arg-type]
         guardian=Known(mask, levels),  # type: ignore[arg-type]
         rows=rows,
         levels=levels,

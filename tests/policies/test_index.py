@@ -49,6 +49,20 @@ def test_the_answer_is_exact_whatever_is_listed(k: int) -> None:
     assert torch.allclose(apart, found.distance, atol=1e-6)
 
 
+def test_rows_without_a_list_are_answered_too_and_nothing_is_certified_by_another_s_list() -> None:
+    states, doses, stay = stays(200, 8, 0)
+    listed = torch.arange(0, len(states), 7)
+    index = DatasetIndex.of(states, doses, stay, beta=BETA, k=64, listed=listed)
+    whole = DatasetIndex.of(states, doses, stay, beta=BETA, k=64)
+    rows, asked = torch.arange(len(states)), doses.roll(1, 0)
+    found, wanted = index.of_rows(rows, asked), whole.of_rows(rows, asked)
+    assert torch.equal(found.row, wanted.row)
+    known = torch.isin(rows, listed)
+    assert torch.equal(found.certified[known], wanted.certified[known])
+    assert not bool(found.certified[~known].any())
+    assert bool((stay[found.row] != stay[rows]).all())
+
+
 def test_a_certificate_is_never_wrong_and_longer_lists_prove_more() -> None:
     states, doses, stay = stays(200, 8, 2)
     rows = torch.arange(len(states))

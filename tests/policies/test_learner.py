@@ -11,9 +11,10 @@ import torch
 
 from ogsrl.dynamics.config import DynamicsParams
 from ogsrl.dynamics.fitting import fit
-from ogsrl.errors import SpecError
-from ogsrl.policies.config import AlgorithmParams, OgsrlParams, TrainParams
-from ogsrl.policies.learner import Learner
+from ogsrl.errors import ModelError, SpecError
+from ogsrl.policies.config import AlgorithmParams, DatasetParams, OgsrlParams, TrainParams
+from ogsrl.policies.learner import Learner, Real
+from ogsrl.policies.loop import cost_multipliers
 from ogsrl.policies.outlook import outlook
 from ogsrl.policies.problem import Problem
 from ogsrl.policies.rollouts import World
@@ -128,6 +129,77 @@ def test_multipliers_answer_before_the_limit_itself_is_reached() -> None:
         learner.costs.update(spent)
     assert bool((near.costs.values > 0).all())
     assert bool((at.costs.values == 0).all())
+
+
+def constrained(weight: float, **changed: object) -> OgsrlParams:
+    dataset = DatasetParams(weight=weight, neighbours=16, listed=300)
+    return SMALL.model_copy(update={"clinicians": 0.0, "dataset": dataset, **changed})
+
+
+def test_the_dataset_constraint_draws_proposals_to_logged_pairs_of_other_stays() -> None:
+    made, ends = problem(), {}
+    for weight in (1e-6, 100.0):
+        learner = Learner(made, constrained(weight, actor_rate=2e-3), 0, 80)
+        learner.begin()
+        rows = list(learner.train(80))
+        ends[weight] = learner.measured()
+        near = learner.index
+        asked = near.listed[:200]
+        proposed = learner.policy.propose(made.rows.states[asked], torch.Generator())
+        found = near.of_rows(asked, proposed)
+        assert bool((made.stay[found.row] != made.stay[asked]).all())
+    assert ends[100.0]["dataset_distance"] < 0.9 * ends[1e-6]["dataset_distance"]
+    assert 0 <= ends[100.0]["own_row"] <= 1
+    assert {"certified", "own_row", "dataset_distance"} <= rows[0].keys()
+
+
+def test_the_slope_of_the_dataset_constraint_is_that_of_the_squared_distance() -> None:
+    made = problem()
+    learner = Learner(made, constrained(2.0), 0, 10)
+    i = learner.index.listed[:64]
+    proposed = made.rows.doses[i].roll(1, 0)
+    slope = learner._to_data(Real(made.rows.states[i], made.rows.doses[i], i), proposed)
+    free = proposed.clone().requires_grad_(True)
+    near = learner.index.doses[learner.index.of_rows(i, proposed).row]
+    ((2.0 * (free - near).square().sum(1)).mean()).backward()
+    assert free.grad is not None
+    assert torch.allclose(slope, free.grad, atol=1e-7)
+
+
+def test_decisions_from_outside_are_found_by_their_states_and_strangers_are_refused() -> None:
+    made = problem()
+    learner = Learner(made, constrained(1.0), 0, 10)
+    i = torch.tensor([5, 70, 211])
+    known = Real(made.rows.states[i], made.rows.doses[i], i)
+    looked_up = replace(known, rows=None)
+    assert torch.equal(
+        learner._nearest(known, known.doses), learner._nearest(looked_up, known.doses)
+    )
+    moved = known.states + torch.tensor([[0.0], [1.0], [0.0]])
+    with pytest.raises(ModelError, match=r"dataset\.weight: 1 of 3 states given are no training"):
+        learner._nearest(replace(looked_up, states=moved), known.doses)
+
+
+def test_what_members_disagree_on_beyond_the_usual_costs_reward() -> None:
+    made, rewards = problem(), {}
+    for weight in (0.0, 10.0):
+        learner = Learner(made, SMALL.model_copy(update={"disagreement": weight}), 0, 10)
+        learner.begin()
+        rewards[weight] = (learner.refresh(), learner._known_rows())
+    (told, plain), (same, doubted) = rewards.values()
+    assert torch.equal(told.totals, same.totals), "what is told of a policy stays the model's"
+    beyond = (plain.disagreement - made.usual_disagreement).clip(min=0)
+    assert 0 < float((beyond > 0).float().mean()) < 0.5
+    taken = plain.now[:, 0] - doubted.now[:, 0]
+    assert torch.allclose(taken, 10.0 * made.spread * beyond, atol=1e-5)
+    assert torch.equal(plain.now[:, 1:], doubted.now[:, 1:])
+
+
+def test_a_quadratic_penalty_rises_with_the_excess_and_forgets_it() -> None:
+    limits = torch.tensor([0.1])
+    held = cost_multipliers(limits, SMALL.model_copy(update={"multipliers": "quadratic", "aim": 1}))
+    told = [float(held.update(torch.tensor([v]))) for v in (0.12, 0.12, 0.11, 0.09, 0.12)]
+    assert told == pytest.approx([4.0, 4.0, 2.0, 0.0, 4.0], abs=1e-5)
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:

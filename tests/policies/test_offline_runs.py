@@ -135,8 +135,3 @@ def test_a_metric_counts_the_columns_it_says() -> None:
     assert weights[0] == 2.0
     with pytest.raises(ModelError, match=r"dataset\.weights: nothing is no column of the metric"):
         metric(history, DatasetParams(weights={"nothing": 1.0}))
-
-
-def test_a_model_s_loop_refuses_a_dataset_constraint_that_it_would_not_obey() -> None:
-    with pytest.raises(ValueError, match="only where `model: false`"):
-        OgsrlParams(dataset=DatasetParams(weight=1.0))

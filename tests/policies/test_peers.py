@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import warnings
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -36,14 +35,6 @@ with warnings.catch_warnings():
 
 CONTINUOUS = [name for name, peer in PEERS.items() if peer.continuous]
 ORDINAL = [name for name, peer in PEERS.items() if peer.ordinal]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -39,6 +39,26 @@ def test_bounds_of_resampled_fits_hold_what_the_data_leave_open() -> None:
     assert coverage(resampled=True, data=0.05) > 0.9
 
 
+def test_what_seeds_add_to_resampled_fits_is_told_from_what_the_data_leave_open() -> None:
+    generator, k, m = torch.Generator().manual_seed(4), 5, 2
+    held, errors = 0, []
+    for _ in range(2_000):
+        shared = 0.02 * torch.randn((), generator=generator)
+        fits = 0.02 * torch.randn(k, 1, generator=generator).repeat_interleave(m, 0)
+        seeds = 0.04 * torch.randn(k * m, 1, generator=generator)
+        people = 0.01 * torch.randn(1, PATIENTS, generator=generator)
+        values = TRUE + shared + fits + seeds + people
+        bound = normal_interval(values, 0.95, resampled=True, networks=m)
+        held += bound.high >= TRUE
+        errors.append(bound.se**2)
+    assert 0.86 < held / 2_000 < 0.97  # five fits tell their own spread but roughly
+    true = 0.02**2 * (1 + 1 / k) + 0.04**2 / (k * m)
+    naive = 0.02**2 + 0.04**2 / m
+    mean = sum(errors) / len(errors)
+    assert mean < 0.75 * naive
+    assert mean > 0.8 * true
+
+
 def test_one_patient_bounds_nothing() -> None:
     assert normal_interval(torch.full((FITS, 1), 0.1), 0.95).high == torch.inf
 

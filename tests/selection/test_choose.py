@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -18,17 +17,10 @@ from ogsrl.selection.screen import Screen
 from tests.selection.line import Gives, LineClinicians, Steers, deployed, model, truth, validation
 
 PARAMS = SelectParams(
-    finalists=3, fqe=FqeParams(fits=4, hidden=24, steps=400, start_steps=100, batch_size=256)
+    finalists=3,
+    fqe=FqeParams(fits=4, networks=1, hidden=24, steps=400, start_steps=100, batch_size=256),
 )
 MAX_REFUSAL = 0.08
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def candidates() -> dict[str, Candidate]:
