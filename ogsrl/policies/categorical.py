@@ -55,6 +55,7 @@ class LevelsLearner(Learner):
             )
         shape = Shape(1, self.codes.width, params.hidden, len(self.levels))
         self.actor = Perceptrons.drawn(shape, self.generator)
+        self._learn_in(params.products)
         self.actor_adam = Adam(self.actor, COPY_RATE)
         acting = LevelsActor(self.actor, self.levels, self.codes)
         self.deployed = Deployed.of(acting, self.deployed.guardian, problem.history)

@@ -71,6 +71,11 @@ class OgsrlParams(_Frozen):
     cloning_only: bool = Field(
         False, description="Whether it ends with the first copy: behaviour cloning."
     )
+    products: Literal["float32", "bfloat16"] = Field(
+        "bfloat16",
+        description="Factors of large products while networks learn, where the processor has "
+        "instructions for it; sums, weights and who acts are always float32.",
+    )
     hidden: int = Field(256, ge=4, le=4096, description="Units of each of two hidden layers.")
     batch_size: int = Field(256, ge=8, description="Rows of an actor's step, half of each source.")
     value_batch: int = Field(512, ge=8, description="Model rows of a critics' step.")

@@ -84,6 +84,7 @@ class Learner(Loop):
         hidden, quantities = params.hidden, len(problem.quantities)
         self.actor = Perceptrons.drawn(Shape(1, columns, hidden, doses), self.generator)
         self.critics = Perceptrons.drawn(Shape(quantities, columns, hidden, 1), self.generator)
+        self._learn_in(params.products)
         self.targets = self.critics.twin()
         self.actor_adam = Adam(self.actor, COPY_RATE)
         self.critics_adam = Adam(self.critics, params.critic_rate)

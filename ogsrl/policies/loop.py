@@ -71,6 +71,10 @@ class Loop:
         self.step = int(tensors["step"])
         self.generator.set_state(tensors["generator"])
 
+    def _learn_in(self, products: str) -> None:
+        """How exact the products of networks are while they learn."""
+        self.actor.half = self.critics.half = products == "bfloat16"
+
     def _drawn(self, of: int, count: int) -> torch.Tensor:
         return torch.randint(of, (count,), generator=self.generator)
 

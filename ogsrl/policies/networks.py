@@ -1,19 +1,23 @@
 """Batched perceptrons in one flat vector of parameters, with their gradients written out.
 
 Called by the training loop. Written out because a step of a few matrix products is mostly overhead
-otherwise: one vector means one call for the optimiser and one for the targets.
+otherwise: one vector means one call for the optimiser and one for the targets. While they learn,
+large products may take their factors in bfloat16 (sums stay in single precision); who acts never.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 
 #: Names of the layers' weights and biases, in the order in which they lie.
 LAYERS = ("w1", "b1", "w2", "b2", "w3", "b3")
+#: A product with fewer columns than this gains nothing by shorter factors.
+LARGE = 64
 
 
 @dataclass(frozen=True)
@@ -47,54 +51,87 @@ class _Kept:
     h2: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
 
 
+@contextmanager
+def _shorter(on: bool) -> Iterator[None]:
+    """Factors of products in bfloat16 where the processor has instructions for it."""
+    if not on:
+        yield
+        return
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
+
+
 class Stack:
     r"""Networks side by side on the same rows, to be asked.
 
         h1 = relu(x W1 + b1), h2 = relu(h1 W2 + b2), y = h2 W3 + b3
 
     `forward` keeps what the gradients need; both work on (networks, rows, columns).
+
+    Attributes:
+        half: Whether large products of `forward` and the gradients take factors in bfloat16.
     """
 
     def __init__(self, shape: Shape, at: Mapping[str, torch.Tensor]) -> None:
         """Networks whose parameters these are; they are used, not copied."""
         self.shape = shape
+        self.half = False
         self._at = at
         self._kept = _Kept()
 
     def some(self, which: slice) -> Stack:
         """Some of these networks, which go on following them."""
         at = {name: view[which] for name, view in self._at.items()}
-        return Stack(replace(self.shape, networks=len(at["w1"])), at)
+        made = Stack(replace(self.shape, networks=len(at["w1"])), at)
+        made.half = self.half
+        return made
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Answers (networks, rows, outputs) to (rows, inputs), or to rows of each network's own."""
-        p, kept = self._at, self._kept
+        kept = self._kept
         kept.x = self._of_each(x)
-        kept.h1 = torch.baddbmm(p["b1"], kept.x, p["w1"]).relu_()
-        kept.h2 = torch.baddbmm(p["b2"], kept.h1, p["w2"]).relu_()
-        return torch.baddbmm(p["b3"], kept.h2, p["w3"])
+        kept.h1, kept.h2, answers = self._through(kept.x, self.half)
+        return answers
 
-    def answer(self, x: torch.Tensor) -> torch.Tensor:
+    def answer(self, x: torch.Tensor, *, half: bool = False) -> torch.Tensor:
         """The same answers, bit for bit, leaving alone what the gradients need."""
+        return self._through(self._of_each(x), half)[2]
+
+    def _through(
+        self, x: torch.Tensor, half: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Both hidden layers, and the answers."""
         p = self._at
-        h1 = torch.baddbmm(p["b1"], self._of_each(x), p["w1"]).relu_()
-        h2 = torch.baddbmm(p["b2"], h1, p["w2"]).relu_()
-        return torch.baddbmm(p["b3"], h2, p["w3"])
+        with _shorter(half and self.shape.inputs >= LARGE):
+            h1 = torch.baddbmm(p["b1"], x, p["w1"]).relu_()
+        with _shorter(half):
+            h2 = torch.baddbmm(p["b2"], h1, p["w2"]).relu_()
+        if self.shape.outputs == 1:  # cheaper than a product with one column
+            return h1, h2, (h2 * p["w3"].transpose(1, 2)).sum(2, keepdim=True).add_(p["b3"])
+        return h1, h2, torch.baddbmm(p["b3"], h2, p["w3"])
 
     def backward_to_last(self, slope: torch.Tensor, columns: int) -> torch.Tensor:
         """Gradient of sum(slope * answers) in the last so many inputs, (rows, columns)."""
         _, d1 = self._deltas(slope)
         w1 = self._at["w1"][:, -columns:]
-        return torch.bmm(d1, w1.transpose(1, 2)).sum(0)
+        with _shorter(self.half and columns >= LARGE):
+            return torch.bmm(d1, w1.transpose(1, 2)).sum(0)
 
     def _of_each(self, x: torch.Tensor) -> torch.Tensor:
         """(networks, rows, inputs), not copied."""
         return x.expand(self.shape.networks, *x.shape[-2:])
 
     def _deltas(self, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        p, kept = self._at, self._kept
-        d2 = _where_on(torch.bmm(slope, p["w3"].transpose(1, 2)), kept.h2)
-        d1 = _where_on(torch.bmm(d2, p["w2"].transpose(1, 2)), kept.h1)
+        p, kept, back = self._at, self._kept, self._at["w3"].transpose(1, 2)
+        out = slope * back if self.shape.outputs == 1 else torch.bmm(slope, back)
+        d2 = _where_on(out, kept.h2)
+        with _shorter(self.half):
+            d1 = _where_on(torch.bmm(d2, p["w2"].transpose(1, 2)), kept.h1)
         return d2, d1
 
 
@@ -120,7 +157,9 @@ class Perceptrons(Stack):
 
     def twin(self) -> Perceptrons:
         """Networks of the same numbers, on their own."""
-        return Perceptrons(self.shape, self.flat.clone())
+        made = Perceptrons(self.shape, self.flat.clone())
+        made.half = self.half
+        return made
 
     def backward(self, slope: torch.Tensor) -> None:
         """Gradient of sum(slope * answers) in the parameters, into `gradient`."""
@@ -129,9 +168,11 @@ class Perceptrons(Stack):
         torch.sum(slope, 1, keepdim=True, out=g["b3"])
         torch.bmm(kept.h2.transpose(1, 2), slope, out=g["w3"])
         torch.sum(d2, 1, keepdim=True, out=g["b2"])
-        torch.bmm(kept.h1.transpose(1, 2), d2, out=g["w2"])
         torch.sum(d1, 1, keepdim=True, out=g["b1"])
-        torch.bmm(kept.x.transpose(1, 2), d1, out=g["w1"])
+        with _shorter(self.half):
+            torch.bmm(kept.h1.transpose(1, 2), d2, out=g["w2"])
+        with _shorter(self.half and self.shape.inputs >= LARGE):
+            torch.bmm(kept.x.transpose(1, 2), d1, out=g["w1"])
 
     def along(self, direction: torch.Tensor) -> torch.Tensor:
         """How the last answers of `forward` change along a direction of the parameters."""

@@ -70,6 +70,7 @@ class OfflineLearner(Loop):
         shape = Shape(2 * self.logged.quantities, width + doses, hidden, 1)
         self.actor = Perceptrons.drawn(Shape(1, width, hidden, doses), self.generator)
         self.critics = Perceptrons.drawn(shape, self.generator)
+        self._learn_in(params.products)
         self.slow_actor, self.slow_critics = self.actor.twin(), self.critics.twin()
         proposes = NetworkActor(self.actor, self._own_codes)
         guardian = problem.guardian if params.guardian else None
@@ -204,15 +205,16 @@ class OfflineLearner(Loop):
     @torch.no_grad()
     def _targets(self, batch: Batch) -> torch.Tensor:
         """(quantities, rows) what critics should say."""
-        settings = self.settings
-        following = torch.tanh(self.slow_actor.answer(batch.after)[0])
+        settings, half = self.settings, self.slow_critics.half
+        following = torch.tanh(self.slow_actor.answer(batch.after, half=half)[0])
         noise = torch.randn(following.shape, generator=self.generator).mul_(settings.noise)
         doses = following.add_(noise.clip_(-settings.noise_clip, settings.noise_clip)).clip_(-1, 1)
         refused = None
         if self.params.guardian:
             states = self.problem.rows.next_states[batch.rows]
             doses, refused = self._executed(states, doses, self._clinicians_next(batch.rows))
-        answers = self.slow_critics.answer(torch.cat([batch.after, doses], 1))[..., 0]
+        pairs = torch.cat([batch.after, doses], 1)
+        answers = self.slow_critics.answer(pairs, half=half)[..., 0]
         joined = self._joined(answers)
         joined[0] = torch.minimum(answers[0], answers[-1])
         if refused is not None:

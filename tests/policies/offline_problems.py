@@ -26,6 +26,7 @@ from tests.policies.clinicians import behaviour
 #: The published rate, which is not this loop's default.
 PLAIN = OgsrlParams(
     model=False,
+    products="float32",
     actor_rate=3e-4,
     guardian=False,
     constraints=False,

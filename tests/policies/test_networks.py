@@ -94,3 +94,22 @@ def test_adam_is_torchs() -> None:
         networks.backward(slope)
         ours.step()
     assert torch.allclose(networks.flat, flat, atol=1e-5)
+
+
+def test_shorter_factors_change_answers_a_little_and_only_while_learning() -> None:
+    generator = torch.Generator().manual_seed(5)
+    networks = Perceptrons.drawn(Shape(2, 80, 96, 1), generator)
+    x, slope = torch.randn(50, 80, generator=generator), torch.randn(2, 50, 1, generator=generator)
+    exact = networks.forward(x)
+    networks.backward(slope)
+    gradient = networks.gradient.clone()
+    networks.half = True
+    assert torch.equal(networks.answer(x), exact), "who acts is never answered with them"
+    assert torch.allclose(networks.forward(x), exact, atol=0.02)
+    networks.backward(slope)
+    apart = (networks.gradient - gradient).norm() / gradient.norm()
+    assert float(apart) < 0.05
+    assert torch.backends.mkldnn.matmul.fp32_precision != "bf16"  # type: ignore[attr-defined]
+    twin = networks.twin()
+    assert twin.half
+    assert twin.some(slice(0, 1)).half
