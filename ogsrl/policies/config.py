@@ -9,6 +9,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+OnRefusal = Annotated[
+    Literal["go_on", "stop"],
+    Field(
+        description="In the model the stay goes on with a clinician's dose, or it ends and counts "
+        "as a death."
+    ),
+]
 AlgorithmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 
@@ -100,6 +107,7 @@ class OgsrlParams(_Frozen):
         500, ge=10, description="Stays followed to their end for the multipliers."
     )
     guardian: bool = Field(True, description="Whether the guardian is in the environment.")
+    on_refusal: OnRefusal = "go_on"
     constraints: bool = Field(True, description="Whether costs count at all.")
     aim: float = Field(
         0.8, gt=0, le=1, description="Share of each d_j that multipliers aim at: room for bounds."
@@ -166,10 +174,7 @@ class CpoParams(_Frozen):
     guardian: bool = Field(True, description="Whether the guardian is in the environment.")
     constraints: bool = Field(True, description="Whether costs count at all.")
     refusal_limit: float = Field(0.04, gt=0, lt=1, description="d_g, a share of max_steps.")
-    on_refusal: Literal["go_on", "stop"] = Field(
-        "go_on",
-        description="The stay goes on with a clinician's dose, or it ends and counts as a death.",
-    )
+    on_refusal: OnRefusal = "go_on"
 
 
 class AlgorithmParams(_Frozen):

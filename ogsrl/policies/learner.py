@@ -117,7 +117,8 @@ class Learner(Loop):
     def refresh(self) -> Shares:
         """Roll out what acts now, and let the multipliers answer to it."""
         problem, params, g = self.problem, self.params, self.generator
-        world = World(self.deployed, problem.behaviour, problem.dynamics, self._offset)
+        stops = params.on_refusal == "stop"
+        world = World(self.deployed, problem.behaviour, problem.dynamics, self._offset, stops)
         first = problem.first[self._drawn(len(problem.first), params.first_decisions)]
         begun = problem.rows.states[self._drawn(len(problem.rows.row), params.starts)]
         rolled = world.roll(begun, params.horizon, g)

@@ -14,6 +14,7 @@ import torch
 from ogsrl.errors import ModelError
 from ogsrl.evaluation.executed import Clinicians
 from ogsrl.evaluation.fqe import Fqe, fit_fqe
+from ogsrl.evaluation.pessimism import Worst
 from ogsrl.evaluation.quantities import VALUE, primary
 from ogsrl.policies.deployed import Deployed
 from ogsrl.preparation.tensors import StayTensors
@@ -53,12 +54,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a candidate; `judged` is None where it was no finalist."""
+    """What came of a candidate; `judged` and `pessimistic` are None where it was no finalist.
+
+    Attributes:
+        pessimistic: The screening model again, with the worst supported dose where it defers.
+    """
 
     candidate: Candidate
     screened: Screened
     looks_feasible: bool
     judged: Judged | None
+    pessimistic: Screened | None
     chosen: bool
     reason: str
 
@@ -158,6 +164,10 @@ def select(
         params.confidence,
         interval or interval_of(resampled=params.bootstrap, networks=params.fqe.networks),
     )
+    pessimistic = {
+        one.name: screen.follow(one.deployed, Worst(one.deployed, fqe, one.name, behaviour))
+        for one in finalists
+    }
     sign = -1 if primary(cohort) == VALUE else 1
     order = sorted(finalists, key=lambda one: sign * judged[one.name].worst(cohort))
     may_act = [one for one in order if _may_act(judged[one.name], params)]
@@ -180,6 +190,7 @@ def select(
             screened=screened[one.name],
             looks_feasible=not broken[one.name],
             judged=judged.get(one.name),
+            pessimistic=pessimistic.get(one.name),
             chosen=one is chosen,
             reason=reason(one),
         )

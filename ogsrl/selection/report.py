@@ -79,6 +79,7 @@ def _verdict(one: Verdict, clinicians: Screened) -> dict[str, Any]:
         "finalist": one.judged is not None,
         "reason": one.reason,
         "screen": {"looks_feasible": one.looks_feasible, **_screened(one.screened, clinicians)},
+        "pessimistic": None if one.pessimistic is None else _screened(one.pessimistic, clinicians),
         "fqe": None if one.judged is None else _judged(one.judged),
     }
 

@@ -114,14 +114,20 @@ class Screen:
         return cls(model, behaviour, validation.states[kept], number, seed)
 
     @torch.no_grad()
-    def follow(self, deployed: Deployed) -> Screened:
+    def follow(self, deployed: Deployed, instead: Clinicians | None = None) -> Screened:
         """From first decisions to the horizon, each step weighted by the chance to get there.
 
         Nobody's stay ends by a draw, so that rows, and what is drawn for them, stay the same
         whatever the policy does.
+
+        Args:
+            deployed: What acts.
+            instead: Who acts where it defers; none: the clinicians.
         """
         cohort = deployed.history.preparation.cohort
-        luck, policy, theirs = (torch.Generator().manual_seed(self.seed + k) for k in range(3))
+        luck, policy, theirs, others = (
+            torch.Generator().manual_seed(self.seed + k) for k in range(4)
+        )
         states, weight = self.states, torch.ones(len(self.states))
         total = {n: torch.zeros(len(weight)) for n in ("steps", "deferred", "ever", REFUSAL)}
         total |= {primary(cohort): torch.zeros(len(weight))}
@@ -130,6 +136,8 @@ class Screen:
         for number in range(cohort.max_steps):
             decided = deployed.decide(states, policy)
             drawn = self.behaviour.sample(states, theirs)
+            if instead is not None and bool(decided.deferred.any()):
+                drawn[decided.deferred] = instead.sample(states[decided.deferred], others)
             given = torch.where(decided.deferred[:, None], drawn, decided.doses)
             following = self.model.step(states, given, luck)
             if following.unsafe is None and not cohort.constraints:

@@ -195,6 +195,16 @@ def test_what_members_disagree_on_beyond_the_usual_costs_reward() -> None:
     assert torch.equal(plain.now[:, 1:], doubted.now[:, 1:])
 
 
+def test_a_refusal_that_ends_the_stay_counts_as_a_death() -> None:
+    made, told = problem(), {}
+    for kind in ("go_on", "stop"):
+        learner = Learner(made, SMALL.model_copy(update={"on_refusal": kind}), 0, 10)
+        told[kind] = learner.refresh()  # an actor that copied nobody is refused often
+    assert told["go_on"].deferred > 0.2
+    assert told["stop"].deaths > told["go_on"].deaths + 0.1
+    assert float(told["stop"].totals[1]) > float(told["go_on"].totals[1])
+
+
 def test_a_quadratic_penalty_rises_with_the_excess_and_forgets_it() -> None:
     limits = torch.tensor([0.1])
     held = cost_multipliers(limits, SMALL.model_copy(update={"multipliers": "quadratic", "aim": 1}))

@@ -105,6 +105,18 @@ def test_who_always_defers_is_not_chosen(shortcuts: Selection) -> None:
     assert "steps deferred, of max_steps, may be" in nobody.reason
 
 
+def test_deferring_is_not_taken_for_safe_beside_a_value_stands_the_pessimistic_one(
+    shortcuts: Selection, selection: Selection
+) -> None:
+    nobody, steers = verdict(shortcuts, "nobody"), verdict(selection, "steers")
+    assert nobody.pessimistic is not None
+    assert steers.pessimistic is not None
+    ours, theirs = nobody.pessimistic.mean("mortality"), nobody.screened.mean("mortality")
+    assert ours > theirs + 0.2, "always the deadliest dose, where all of them are supported"
+    assert ours == pytest.approx(truth(500.0, None)["mortality"], abs=0.1)
+    assert torch.equal(steers.pessimistic.each["mortality"], steers.screened.each["mortality"])
+
+
 def test_where_nobody_is_feasible_there_is_no_policy(shortcuts: Selection) -> None:
     assert shortcuts.chosen is None
     assert shortcuts.status == "no_policy"
