@@ -12,7 +12,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ogsrl.figures.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, drawn, side_by_side, told
+from ogsrl.figures.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    drawn,
+    percent,
+    side_by_side,
+    told,
+)
 
 SEEDS = (BLUE, ORANGE, GREEN, PURPLE, SKY)
 WIDTH, HEIGHT = 3.9, 3.3
@@ -21,34 +32,48 @@ SHARES = (
     ("deaths", "Deaths", "share of stays, in the training model"),
     ("deferred", "Deferred", "share of steps in training"),
 )
+#: And below them, how training goes.
+STATE = (
+    ("disagreement", "Members' disagreement", "deviations of the noise"),
+    ("scale", "Size of the critics", "mean |V| or |Q| of the reward"),
+    ("dataset_distance", "To the nearest logged pair", "|| [beta s ; a] - [beta s' ; a'] ||"),
+    ("own_row", "Pulled to its own row, were it allowed", "share of logged rows"),
+)
 
 
 def curves(log: pd.DataFrame) -> Figure:
     """Deaths, deferrals and costs beside their limits, as the training model has them."""
     names = _constraints(log)
-    shown = [entry for entry in SHARES if entry[0] in log]  # without a model nobody dies in it
+    # without a model nobody dies in it, and not every loop looks for nearest pairs
+    shown, below = ([entry for entry in group if entry[0] in log] for group in (SHARES, STATE))
+    above = len(shown) + len(names)
+    wide = max(above, len(below))
 
     def draw(figure: Figure) -> None:
-        axes = side_by_side(figure, len(shown) + len(names))
-        for axis, (column, title, unit) in zip(axes, shown, strict=False):
+        axes = figure.subplots(2 if below else 1, wide, squeeze=False)
+        for axis, (column, title, unit) in zip(axes[0], shown, strict=False):
             _lines(axis, log, column, title, unit)
-        for axis, name in zip(axes[len(shown) :], names, strict=True):
+        for axis, name in zip(axes[0][len(shown) : above], names, strict=True):
             _lines(axis, log, f"cost_{name}", name.capitalize(), "cost a stay, death included")
             limit = float(log[f"limit_{name}"].iloc[0])
             axis.axhline(limit, color=BLACK, ls=":", lw=1, label="limit")
             axis.legend()
-        axes[0].legend()
+        for axis, (column, title, unit) in zip(axes[-1], below, strict=False):
+            _lines(axis, log, column, title, unit)
+        for empty in (*axes[0][above:], *(axes[-1][len(below) :] if below else ())):
+            empty.axis("off")
+        axes[0][0].legend()
 
-    return drawn(WIDTH * (len(shown) + len(names)), HEIGHT, draw)
+    return drawn(WIDTH * wide, HEIGHT * (2 if below else 1), draw)
 
 
 def multipliers(log: pd.DataFrame) -> Figure:
-    """Multiplier of each constraint, and of refusals."""
+    """Multiplier of each constraint, and of refusals; how often each was positive."""
     names = [*_constraints(log), "refusal"]
 
     def draw(figure: Figure) -> None:
         for axis, name in zip(side_by_side(figure, len(names)), names, strict=True):
-            _lines(axis, log, f"mu_{name}", name.capitalize(), "multiplier")
+            _lines(axis, log, f"mu_{name}", name.capitalize(), "multiplier", f"active_{name}")
             axis.set_ylim(bottom=0)
 
     return drawn(WIDTH * len(names), HEIGHT, draw)
@@ -64,10 +89,17 @@ def _constraints(log: pd.DataFrame) -> list[str]:
     return [name.removeprefix("cost_") for name in names if name.startswith("cost_")]
 
 
-def _lines(axis: Axes, log: pd.DataFrame, column: str, title: str, unit: str) -> None:
+def _lines(
+    axis: Axes, log: pd.DataFrame, column: str, title: str, unit: str, share: str | None = None
+) -> None:
+    """A line a seed; with a column of `share`, its last value is told beside the seed."""
     for i, (seed, rows) in enumerate(log.groupby("seed")):
-        color = SEEDS[i % len(SEEDS)]
-        axis.plot(rows["step"], rows[column], color=color, lw=1.2, label=f"seed {seed:g}")
+        label = f"seed {seed:g}"
+        if share is not None and share in rows:
+            label += f", positive in {percent(float(rows[share].iloc[-1]))} of updates"
+        axis.plot(rows["step"], rows[column], color=SEEDS[i % len(SEEDS)], lw=1.2, label=label)
+    if share is not None:
+        axis.legend()
     axis.set_xlabel("gradient steps")
     axis.set_ylabel(unit)
     axis.set_title(title)

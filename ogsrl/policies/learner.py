@@ -195,6 +195,7 @@ class Learner(Loop):
             "deferred": self.shares.deferred,
             "disagreement": float(self._rows.disagreement.mean()),
             "mu_refusal": float(self.refusals.values[0]),
+            "active_refusal": float(self.refusals.active[0]),
             "scale": float(self.critics.answer(self._rows.states[:1000])[0].abs().mean()),
         }
         if self.params.dataset.weight:
