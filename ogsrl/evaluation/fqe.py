@@ -307,11 +307,13 @@ def _train(
     params, networks = fqe.params, fqe.networks
     targets, adam = networks.twin(), Adam(networks, params.learning_rate)
     pools = _pools(task, params, generator)
-    start = params.start_steps if len(task.known) else 0
+    # each fit's own sample, as far as its stays' ends are known
+    begun = [pool[torch.isin(pool, task.known)] for pool in pools]
+    start = params.start_steps if all(len(pool) for pool in begun) else 0
     for number in range(start + params.steps):
-        rows = torch.stack([_drawn(pool, params.batch_size, generator) for pool in pools])
+        drawn_from = begun if number < start else pools
+        rows = torch.stack([_drawn(pool, params.batch_size, generator) for pool in drawn_from])
         if number < start:
-            rows = task.known[rows % len(task.known)]
             wanted = task.returns[:, rows]
         else:
             draw = int(torch.randint(len(task.next_doses), (1,), generator=generator))

@@ -38,12 +38,13 @@ def normal_interval(
 
         SE^2 = sd^2_patients / patients + var_fits
 
-    sd_patients is of the fits' mean value. A fit is the mean of m networks. k fits that differ by
-    their seeds alone err less on average: var_fits = v / k, v the variance of the fits' means. Fits
-    on bootstrap samples of patients tell how far another cohort's would be, which no number of
-    them averages away; what their seeds add is averaged, so that
+    sd_patients is of the fits' mean value. A fit is the mean of m networks; v is the variance of
+    the k fits' means. Fits that differ by their seeds alone err less on average: var_fits = v / k.
+    Fits on bootstrap samples of patients differ as cohorts would, by s^2, and by w / m, w the
+    variance within a fit. Their mean errs by s^2 for the cohort that they share, by s^2 / k for the
+    samples drawn from it, and by w / (m k):
 
-        var_fits = max(v - (1 - 1/k) w / m, v / k),   w the variance within fits (0 where m = 1).
+        var_fits = max((1 + 1 / k) v - w / m, v / k)   (w = 0 where m = 1).
 
     Five fits tell v but roughly, and z does not allow for it: measured where the truth is known,
     such a bound at .95 holds in about .9 (tests/selection/test_bounds.py).
@@ -65,7 +66,7 @@ def normal_interval(
     within = float(means.var(1).mean()) if networks > 1 else 0.0
     by_seed = apart / fits
     if resampled:
-        apart = max(apart - (1 - 1 / fits) * within / networks, by_seed)
+        apart = max((1 + 1 / fits) * apart - within / networks, by_seed)
     se = math.sqrt(people + (apart if resampled else by_seed))
     mean = float(exact.mean())
     z = float(torch.special.ndtri(torch.tensor(level, dtype=torch.float64)))
