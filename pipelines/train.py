@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ogsrl import policies
+import ogsrl
 from ogsrl.behaviour.policy import Behaviour
 from ogsrl.dynamics.config import TooFewPatients
 from ogsrl.dynamics.counts import CountDynamics, has_counts
@@ -40,6 +40,8 @@ from pipelines.stage import Stage, end_with_parent, write_json
 
 #: Seeds side by side a thread: three share two cores better than two and then one.
 CROWD = 2
+#: Code that a seed depends on.
+CODE = ("policies", "dynamics", "guardian", "behaviour", "preparation", "spec", "constraints.py")
 #: Where a worker tells of its steps.
 _told: SimpleQueue[int]
 
@@ -185,8 +187,11 @@ def _made_of(stage: Stage, algorithm: AlgorithmParams) -> str:
     for part in ("behaviour", "dynamics", "guardian"):
         told.update((stage.model(part) / MANIFEST).read_bytes())
     told.update(stage.data("prepared", "train.parquet").read_bytes())
-    for module in sorted(Path(policies.__file__).parent.glob("*.py")):
-        told.update(module.read_bytes())  # other code would not go on bit for bit
+    told.update(stage.cohort.model_dump_json().encode())
+    package = Path(ogsrl.__file__).parent
+    for place in CODE:
+        for module in sorted((package / place).rglob("*.py")) or [package / place]:
+            told.update(module.read_bytes())  # other code would not go on bit for bit
     return told.hexdigest()
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ogsrl.constraints import constraint_rules
 from ogsrl.dynamics.answers import Next
 from ogsrl.dynamics.codes import check_codes
 from ogsrl.dynamics.config import NEEDED_PATIENTS, TooFewPatients
@@ -94,15 +95,16 @@ class CountDynamics:
 
     @torch.no_grad()
     def step(self, states: torch.Tensor, doses: torch.Tensor, generator: torch.Generator) -> Next:
-        """Draw what follows each row."""
+        """Draw what follows each row; the next code as if the stay went on, also where it ended."""
         chances = self.chances(states, doses)
-        threshold = torch.rand((len(states), 1), generator=generator)
+        on, p_death = chances[:, : self.states], chances[:, self.states]
+        ends, threshold = torch.rand((2, len(states)), generator=generator)
+        died = ends < p_death
+        discharged = ~died & (ends < p_death + chances[:, self.states + 1])
         # a row's last sum may be a little under 1
-        drawn = (chances.cumsum(1) <= threshold).sum(1).clip(max=chances.shape[1] - 1)
-        died, discharged = drawn == self.states, drawn == self.states + 1
-        now = states[:, 0].round().long()
-        following = torch.where(drawn < self.states, drawn, now).to(states.dtype)[:, None]
-        p_death = chances[:, self.states]
+        sums = on.cumsum(1) / on.sum(1, keepdim=True).clip(min=1e-9)
+        following = (sums <= threshold[:, None]).sum(1).clip(max=self.states - 1)
+        following = following.to(states.dtype)[:, None]
         missing = states.new_zeros(len(states), len(self.history.preparation.indicators))
         return Next(
             states=self.history.advance(states, doses, following, missing),
@@ -115,9 +117,15 @@ class CountDynamics:
             died=died,
             discharged=discharged,
             horizon=torch.zeros_like(died),
-            unsafe=None,
+            unsafe=self._chance_unsafe(chances),
             disagreement=None,
         )
+
+    def _chance_unsafe(self, chances: torch.Tensor) -> torch.Tensor:
+        """(rows, constraints) of the next code, if the stay goes on."""
+        on = chances[:, : self.states]
+        unsafe = unsafe_codes(self.history).to(chances.dtype)
+        return (on / on.sum(1, keepdim=True).clip(min=1e-9)) @ unsafe.T
 
     def log_likelihood(self, stays: StayTensors) -> float:
         """Mean log chance of what followed each decision."""
@@ -146,6 +154,20 @@ class CountDynamics:
         with rebuilding(directory):
             told = Told.of(arrays, *_levels(history.preparation.cohort))
             return cls(history, told, float(config["pseudo_count"]))
+
+
+def unsafe_codes(history: History) -> torch.Tensor:
+    """(constraints, codes) whether each code is unsafe."""
+    cohort = history.preparation.cohort
+    codes, (name,) = _levels(cohort)[0], tuple(history.preparation.states)
+    met = []
+    for rule in constraint_rules(cohort).values():
+        if not frozenset(rule.columns) <= {name}:
+            others = ", ".join(sorted(frozenset(rule.columns) - {name}))
+            raise ModelError(f"constraints.{rule.name}: {others}: a table knows {name} alone")
+        known = {column: torch.arange(codes, dtype=torch.float64) for column in rule.columns}
+        met.append(rule.torch(known).double().nan_to_num(0.0).expand(codes))
+    return torch.stack(met) if met else torch.zeros(0, codes, dtype=torch.float64)
 
 
 def describe_counts(

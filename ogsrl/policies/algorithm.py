@@ -78,6 +78,11 @@ class OGSRLConfig(LearnableConfig):
 
     def create(self, device: DeviceArg = False, enable_ddp: bool = False) -> OGSRL:
         """An algorithm that nothing is attached to."""
+        if device not in (False, None, "cpu", "cpu:0"):
+            raise ModelError(
+                f"device: {device}: OGSRL's loop, its model and its guardian run on the processor; "
+                "leave the device out"
+            )
         return OGSRL(self, device, enable_ddp)
 
     @staticmethod

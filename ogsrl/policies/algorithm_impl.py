@@ -61,7 +61,8 @@ class Training(nn.Module):
     """All else that training goes on from, in what d3rlpy saves: optimisers, multipliers, draws.
 
     Rollouts of earlier refreshes are left out: they begin in patients' rows, and what is saved here
-    leaves the building. With `pool: 1` nothing is missed; else they are rolled out anew.
+    leaves the building. With `pool: 1` nothing is missed and training goes on bit for bit; else the
+    first refreshes after loading learn from fewer rollouts.
     """
 
     def __init__(self) -> None:

@@ -87,10 +87,12 @@ class LevelsLearner(Learner):
     @torch.no_grad()
     def _cost_of_levels(self, states: torch.Tensor) -> torch.Tensor:
         """(rows, combinations) what is minimised, a step of the model each."""
-        world = World(self.deployed, self.problem.behaviour, self.problem.dynamics, self._offset)
+        problem, stops = self.problem, self.params.on_refusal == "stop"
+        world = World(self.deployed, problem.behaviour, problem.dynamics, self._offset, stops)
         count = len(self.levels)
         tried = self.levels.levels.to(states.dtype).repeat(len(states), 1)
         rows, _ = world.act(states.repeat_interleave(count, 0), tried, self.generator)
+        rows = self._doubted(rows)
         after = self.targets.answer(rows.next_states)[..., 0].T
         worth = rows.now + rows.going[:, None] * self._discounts * after
         return (worth * self._weights()).sum(1).reshape(len(states), count)

@@ -118,7 +118,12 @@ class OgsrlParams(_Frozen):
         "the excess.",
     )
     fixed_multiplier: float = Field(1.0, ge=0, description="That one.")
-    quadratic: float = Field(20.0, ge=0, description="k of k / 2 max(0, V_j / d_j - 1)^2.")
+    quadratic: float = Field(
+        20.0,
+        ge=0,
+        description="k: that of mu_j = k max(0, V_j / d_j - 1), the slope of "
+        "k d_j / 2 max(0, V_j / d_j - 1)^2.",
+    )
     proportional: float = Field(1.0, ge=0, description="P of the multipliers.")
     integral: float = Field(0.1, ge=0, description="I of the multipliers.")
     refusal_limit: float = Field(0.04, gt=0, lt=1, description="d_g, a share of max_steps.")

@@ -15,6 +15,8 @@ from ogsrl.preparation.history import History, StateColumn
 
 #: The key of `Problem.shared` under which rows are found by their states.
 ROWS = "rows by state"
+#: Stands for a row where a state is in several stays.
+SEVERAL = -2
 
 
 def dataset_index(problem: Problem, params: DatasetParams) -> DatasetIndex:
@@ -39,10 +41,14 @@ def dataset_index(problem: Problem, params: DatasetParams) -> DatasetIndex:
 
 def rows_of(problem: Problem, states: torch.Tensor) -> torch.Tensor:
     """Which training rows these states are; a state that is none is an error."""
-    known = problem.shared.get(ROWS)
-    if not isinstance(known, dict):
-        bits = problem.rows.states.numpy()
-        known = {row.tobytes(): i for i, row in enumerate(bits)}
+    shared = problem.shared.get(ROWS)
+    known: dict[bytes, int] = shared if isinstance(shared, dict) else {}
+    if not known:
+        stay = problem.stay.tolist()
+        for i, row in enumerate(problem.rows.states.numpy()):
+            before = known.setdefault(row.tobytes(), i)
+            if before != SEVERAL and stay[before] != stay[i]:
+                known[row.tobytes()] = SEVERAL
         problem.shared[ROWS] = known
     found = [known.get(row.tobytes(), -1) for row in states.numpy()]
     strange = found.count(-1)
@@ -50,6 +56,11 @@ def rows_of(problem: Problem, states: torch.Tensor) -> torch.Tensor:
         raise ModelError(
             f"dataset.weight: {strange} of {len(found)} states given are no training rows of the "
             "attached problem, so that their own stay cannot be left out; give its own rows"
+        )
+    if SEVERAL in found:
+        raise ModelError(
+            f"dataset.weight: {found.count(SEVERAL)} of {len(found)} states given are in several "
+            "stays, so that which is their own is not known; set it to 0, or use fit"
         )
     return torch.tensor(found)
 

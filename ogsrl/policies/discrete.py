@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import torch
 
+from ogsrl.errors import ModelError
 from ogsrl.policies.actors import TableActor
 from ogsrl.policies.config import OgsrlParams
 from ogsrl.policies.deployed import Deployed
@@ -36,7 +37,8 @@ class DiscreteOGSRL:
     rho_t(s) the chance to decide there at step t. Without limits that is policy iteration for
     tables that do not know the step. Where proposals are alike, a supported one is taken before one
     that is deferred, then what clinicians do most. Kept is the best table seen that meets every
-    limit; while none does, the one that is least beyond them.
+    limit; while none does, the one that is least beyond them. Limits are `aim` of the cohort's.
+    There is no dataset constraint and no disagreement here: what is not supported is deferred.
     """
 
     def __init__(self, problem: TableProblem, params: OgsrlParams, seed: int, steps: int) -> None:
@@ -48,7 +50,15 @@ class DiscreteOGSRL:
         # costs and refusals are shares of steps: never discounted
         discounts = torch.tensor([rewards, *[1.0] * (quantities - 1)])
         self.table = Table(problem, discounts, guarded=params.guardian)
-        limits = torch.tensor(list(problem.limits.values()))
+        for name, asked, known in (
+            ("multipliers", params.multipliers, ("adapted", "fixed")),
+            ("on_refusal", params.on_refusal, ("go_on",)),
+        ):
+            if asked not in known:
+                raise ModelError(
+                    f"ogsrl.{name}: {asked} has no form for a table; set {' or '.join(known)}"
+                )
+        limits = params.aim * torch.tensor(list(problem.limits.values()))
         fixed = 0.0 if params.multipliers == "adapted" else params.fixed_multiplier
         self.costs = ExactMultipliers.at(limits, fixed, params.integral or 1.0)
         self.refusals = ExactMultipliers.at(

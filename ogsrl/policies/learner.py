@@ -204,7 +204,9 @@ class Learner(Loop):
             said[f"cost_{name}"] = float(self.shares.totals[1 + j])
             said[f"limit_{name}"] = self.problem.limits[name]
             said[f"mu_{name}"] = float(self.costs.values[j])
-            said[f"active_{name}"] = float(self.costs.active[j])
+            fixed = self.params.multipliers == "fixed"
+            active = self.costs.values > 0 if fixed else self.costs.active
+            said[f"active_{name}"] = float(active[j])
         return said
 
     @torch.no_grad()
@@ -212,7 +214,7 @@ class Learner(Loop):
         """How far proposals are from logged pairs, at some of the listed rows."""
         index = self.index
         probe = index.listed[:: max(len(index.listed) // PROBED, 1)]
-        proposed = self.actor.answer(self.problem.rows.states[probe])[0].tanh()
+        proposed = self.policy.propose(self.problem.rows.states[probe], self.generator)
         near = index.of_rows(probe, proposed)
         return {
             "dataset_distance": float(near.distance.mean()),

@@ -35,7 +35,12 @@ class Outlook:
 
 
 def outlook(
-    states: torch.Tensor, following: Next, history: History, offset: float = 0.0
+    states: torch.Tensor,
+    following: Next,
+    history: History,
+    offset: float = 0.0,
+    *,
+    number: int | None = None,
 ) -> Outlook:
     r"""Expected reward and costs of a step, p_d, p_q, p_h its chances of death, discharge, horizon.
 
@@ -50,11 +55,12 @@ def outlook(
         offset: Taken off what any end pays. A stay ends once, so that an undiscounted value moves
             by a constant; with what the best end pays, V is 0 for whom nothing threatens, and an
             error of V is not mistaken for a reason to end the stay.
+        number: Of the step, where all rows are at the same one; none: states tell it.
     """
     cohort = history.preparation.cohort
     if following.unsafe is None:
         raise ModelError("dynamics: no member was asked for unsafe rows; set ensemble=True")
-    step = steps_of(states, history)
+    step = steps_of(states, history) if number is None else states.new_full((len(states),), number)
     last = step >= cohort.max_steps - 1
     death, discharge = following.p_death, following.p_discharge
     horizon = (1 - death - discharge) * last

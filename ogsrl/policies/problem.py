@@ -13,6 +13,7 @@ import torch
 
 from ogsrl.behaviour.policy import Behaviour
 from ogsrl.dynamics.ensemble import Dynamics
+from ogsrl.errors import ModelError
 from ogsrl.guardian.protocol import Guardian
 from ogsrl.policies.limits import limits
 from ogsrl.preparation.history import History
@@ -65,6 +66,11 @@ class Problem:
         cls, train: StayTensors, behaviour: Behaviour, dynamics: Dynamics, guardian: Guardian
     ) -> Problem:
         """From training patients and what was fitted on them."""
+        if not train.history.place("step"):
+            raise ModelError(
+                "states do not know their step, on which the horizon and what a death costs "
+                "depend; set prepare.history_steps to 1 or more"
+            )
         rows = train.transitions()
         usual = _by_block(lambda i: behaviour.distribution(rows.states[i]).mode(), len(rows.row))
         refused = _by_block(

@@ -12,7 +12,7 @@ import torch
 
 from ogsrl.behaviour.policy import Behaviour
 from ogsrl.constraints import constraint_rules
-from ogsrl.dynamics.counts import CountDynamics
+from ogsrl.dynamics.counts import CountDynamics, unsafe_codes
 from ogsrl.errors import ModelError
 from ogsrl.guardian.protocol import Guardian
 from ogsrl.policies.actors import TableActor
@@ -245,11 +245,4 @@ def _unsafe(history: History) -> torch.Tensor:
             f"constraints.{ever[0]}: training knows `kind: share` alone; a state holds no flag of "
             "an earlier violation"
         )
-    codes = _codes(history)
-    met = [
-        rule.torch(_clinical(history, frozenset(rule.columns))).double().nan_to_num(0.0)
-        for rule in rules.values()
-    ]
-    return (
-        torch.stack([one.expand(codes) for one in met]) if met else torch.zeros(0, codes).double()
-    )
+    return unsafe_codes(history)

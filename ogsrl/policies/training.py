@@ -6,6 +6,7 @@ ends its own seed alone, with a status that says where.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,8 +30,24 @@ from ogsrl.policies.saved import save_policy
 from ogsrl.policies.table import TableProblem
 
 KIND = "training"
-#: Progress is told every so many steps.
-TOLD = 25
+#: Progress is told every so many steps; without rollouts checkpoints divide so many.
+TOLD, OFTEN = 25, 150
+#: Settings of the loop in the model alone.
+IN_MODEL = {
+    "value_batch",
+    "critic_rate",
+    "target_rate",
+    "discount",
+    "start_steps",
+    "critic_start_steps",
+    "refresh",
+    "pool",
+    "starts",
+    "horizon",
+    "clinicians",
+    "disagreement",
+    "on_refusal",
+}
 Progress = Callable[[int], None]
 AnyLearner = Learner | OfflineLearner | Cpo | DiscreteOGSRL
 AnyProblem = Problem | TableProblem
@@ -86,6 +103,13 @@ def check(algorithm: AlgorithmParams, train: TrainParams) -> None:
             )
         return
     settings = algorithm.ogsrl or OgsrlParams()
+    unread = sorted(_unread(settings)) if algorithm.ogsrl is not None else []
+    if unread:
+        raise SpecError(
+            f"algorithms.{algorithm.name}.ogsrl: {', '.join(unread)}: not read by the loop "
+            f"{'in the model' if settings.model else 'without a model'}; take it out"
+            + ("" if settings.model else " or see its namesake under `offline`")
+        )
     key, period = period_of(algorithm, train)
     if not settings.cloning_only and train.checkpoint_every % period:
         raise SpecError(
@@ -95,13 +119,20 @@ def check(algorithm: AlgorithmParams, train: TrainParams) -> None:
         )
 
 
+def _unread(settings: OgsrlParams) -> set[str]:
+    """Keys that were set and that the loop asked for does not look at."""
+    if settings.cloning_only:
+        return set()
+    return settings.model_fields_set & ({"offline"} if settings.model else IN_MODEL)
+
+
 def period_of(algorithm: AlgorithmParams, train: TrainParams) -> tuple[str, int]:
     """Steps after which rollouts start anew, and the setting that says so."""
     if algorithm.cpo is not None:
         return "cpo.steps_per_update", algorithm.cpo.steps_per_update
     settings = algorithm.ogsrl or OgsrlParams()
-    if not settings.model:  # no rollouts
-        return "ogsrl.model", train.checkpoint_every
+    if not settings.model:  # no rollouts: a checkpoint can be taken anywhere
+        return "ogsrl.model", math.gcd(train.checkpoint_every, OFTEN)
     return "ogsrl.refresh", settings.refresh
 
 
@@ -123,7 +154,8 @@ def learner_of(
         return Cpo(problem, algorithm.cpo, seed, steps)
     if ordinal:
         return LevelsLearner(problem, settings, seed, steps)
-    return (Learner if settings.model else OfflineLearner)(problem, settings, seed, steps)
+    in_model = settings.model or settings.cloning_only  # copying asks no model
+    return (Learner if in_model else OfflineLearner)(problem, settings, seed, steps)
 
 
 def steps_of(algorithm: AlgorithmParams, train: TrainParams) -> int:
@@ -145,21 +177,27 @@ def train_seed(
 ) -> Seed:
     """Train, saving a policy every `checkpoint_every` steps and a checkpoint every refresh.
 
+    Cloning and d3rlpy's algorithms have no checkpoint before their end.
+
     KeyboardInterrupt passes through. The checkpoint stays: who moves the policies to where they
     belong removes it, so that a stage that was stopped does not train a finished seed again.
     """
     settings = algorithm.ogsrl or OgsrlParams()
     done = Seed(seed)
-    if algorithm.plain is not None:
+    if algorithm.plain is not None or algorithm.peer is not None or settings.cloning_only:
+        if _resume(None, done, place):  # nothing is saved of these before their end
+            progress(steps_of(algorithm, train))
+            return done
         _empty(place)
-        _keep(_plain(problem, algorithm.plain), problem, algorithm, done, place, 0)
-        progress(1)
+        if algorithm.plain is not None:
+            _keep(_plain(problem, algorithm.plain), problem, algorithm, done, place, 0)
+            progress(1)
+        elif algorithm.peer is not None:
+            _peer(problem, algorithm, train, done, place, progress)
+        else:
+            _cloned(problem, algorithm, settings, done, place, progress)
+        _save(None, done, place)
         return done
-    if algorithm.peer is not None or settings.cloning_only:
-        _empty(place)
-        if algorithm.peer is None:
-            return _cloned(problem, algorithm, settings, done, place, progress)
-        return _peer(problem, algorithm, train, done, place, progress)
     try:
         learner = learner_of(problem, algorithm, seed, train.steps)
     except ModelError as error:
@@ -174,6 +212,7 @@ def train_seed(
         if not begun:
             _empty(place)
             learner.begin()
+            _save(learner, done, place)
         while learner.step < train.steps:
             # whole refreshes: rollouts are not part of a checkpoint
             ends = min(learner.step + period, train.steps)
@@ -230,7 +269,7 @@ def _peer(
     done: Seed,
     place: Place,
     progress: Progress,
-) -> Seed:
+) -> None:
     from ogsrl.policies.peers import fit_peer  # noqa: PLC0415 - d3rlpy takes seconds to import
 
     name, seed = str(algorithm.peer), done.seed
@@ -240,7 +279,6 @@ def _peer(
         done.status = str(error)
     else:
         _keep(actor, problem, algorithm, done, place, train.steps)
-    return done
 
 
 def _cloned(
@@ -250,7 +288,7 @@ def _cloned(
     done: Seed,
     place: Place,
     progress: Progress,
-) -> Seed:
+) -> None:
     try:
         learner = learner_of(problem, algorithm, done.seed, 0)
         learner.begin()
@@ -259,21 +297,23 @@ def _cloned(
     else:
         _keep(learner.policy, problem, algorithm, done, place, settings.start_steps)
     progress(settings.start_steps)
-    return done
 
 
-def _save(learner: AnyLearner, done: Seed, place: Place) -> None:
+def _save(learner: AnyLearner | None, done: Seed, place: Place) -> None:
+    """What a run goes on from; without a learner, that it is over."""
     config: Mapping[str, Any] = {
         "made_of": place.made_of,
+        "status": done.status,
         "log": done.log,
         "steps": done.steps,
     }
-    arrays = {name: value.numpy() for name, value in learner.tensors().items()}
+    tensors = {} if learner is None else learner.tensors()
+    arrays = {name: value.numpy() for name, value in tensors.items()}
     place.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     save_model(place.checkpoint, KIND, config, arrays)
 
 
-def _resume(learner: AnyLearner, done: Seed, place: Place) -> bool:
+def _resume(learner: AnyLearner | None, done: Seed, place: Place) -> bool:
     """Whether there was a checkpoint of exactly this run, and its policies are there."""
     try:
         config, arrays = load_model(place.checkpoint, KIND)
@@ -282,7 +322,9 @@ def _resume(learner: AnyLearner, done: Seed, place: Place) -> bool:
     there = all(place.policy(step).is_dir() for step in config["steps"])
     if config["made_of"] != place.made_of or not there:
         return False
-    learner.restore({name: torch.from_numpy(value.copy()) for name, value in arrays.items()})
+    if learner is not None:
+        learner.restore({name: torch.from_numpy(value.copy()) for name, value in arrays.items()})
+    done.status = config["status"]
     done.log.extend(config["log"])
     done.steps.extend(config["steps"])
     return True

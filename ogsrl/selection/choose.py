@@ -176,7 +176,7 @@ def select(
     def reason(one: Candidate) -> str:
         mine = judged.get(one.name)
         if mine is None:
-            others = len(finalists)
+            others = [screened[finalist.name] for finalist in finalists]
             return why_not_finalist(broken[one.name], screened[one.name], others, cohort)
         if chosen is None or one not in may_act:
             return why_not_feasible(mine, cohort, params.no_worse)

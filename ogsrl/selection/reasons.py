@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ogsrl.evaluation.quantities import COST, REFUSAL, primary
+from ogsrl.evaluation.quantities import COST, REFUSAL, VALUE, primary
 from ogsrl.selection.judge import Judged
 from ogsrl.selection.screen import Screened
 from ogsrl.spec import Cohort
@@ -47,15 +47,22 @@ def _limits(
     yield "steps deferred, of max_steps,", own.mean(REFUSAL), max_refusal
 
 
-def why_not_finalist(broken: Sequence[str], own: Screened, finalists: int, cohort: Cohort) -> str:
+def why_not_finalist(
+    broken: Sequence[str], own: Screened, finalists: Sequence[Screened], cohort: Cohort
+) -> str:
     """Lost in the screening model."""
     if broken:
         return "no finalist: in the screening model " + "; ".join(broken)
     decisive = primary(cohort)
-    return (
-        f"no finalist: {finalists} others went on, of better {decisive} than its "
-        f"{own.mean(decisive):.4f} in the screening model"
+    sign, mean = -1 if decisive == VALUE else 1, own.mean(decisive)
+    better = sum(sign * one.mean(decisive) < sign * mean for one in finalists)
+    said = (
+        f"no finalist: {better} others were of better {decisive} than its {mean:.4f} in the "
+        "screening model"
     )
+    if better < len(finalists):
+        said += "; places are kept for the one farthest inside the limits, and for cloning"
+    return said
 
 
 def why_not_feasible(judged: Judged, cohort: Cohort, no_worse: bool) -> str:

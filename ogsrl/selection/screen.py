@@ -142,7 +142,7 @@ class Screen:
             following = self.model.step(states, given, luck)
             if following.unsafe is None and not cohort.constraints:
                 following = replace(following, unsafe=states.new_zeros(len(states), 0))
-            seen = outlook(states, following, deployed.history)
+            seen = outlook(states, following, deployed.history, number=number)
             total["steps"] += weight
             total["deferred"] += weight * decided.deferred
             total[REFUSAL] += weight * decided.deferred / cohort.max_steps

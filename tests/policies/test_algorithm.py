@@ -370,3 +370,8 @@ def test_d3rlpy_is_imported_when_asked_for_and_prints_nothing() -> None:
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_another_device_is_refused_not_ignored() -> None:
+    with pytest.raises(ModelError, match="device: cuda:0: OGSRL's loop"):
+        OGSRLConfig().create(device="cuda:0")

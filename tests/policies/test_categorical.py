@@ -36,8 +36,8 @@ SMALL = OgsrlParams(
     batch_size=64,
     value_batch=128,
     actor_rate=5e-3,
-    disagreement=0.0,
-    dataset=DatasetParams(),
+    disagreement=0.0,  # this model has one member
+    dataset=DatasetParams(weight=1e-4, neighbours=8),
 )
 
 

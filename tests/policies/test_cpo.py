@@ -291,9 +291,9 @@ def test_every_update_stays_within_the_trust_region() -> None:
 def test_death_never_buys_safety() -> None:
     """All who live are unsafe: only the dead would not be, and a high dose kills."""
     deadly = problem(limit=0.4, reward="y > 5", deadly=True)
-    begun, done = trained(deadly, 0), trained(deadly, 50)
+    begun, done = trained(deadly, 0), trained(deadly, 60)
     assert value(begun)["deaths"] > 0.5
-    assert value(done)["deaths"] < 0.15 * value(begun)["deaths"]
+    assert value(done)["deaths"] < 0.25 * value(begun)["deaths"]
 
 
 def test_refusals_are_limited_too_and_a_guardian_is_not_run_into() -> None:

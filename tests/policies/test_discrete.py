@@ -32,7 +32,7 @@ from tests.policies.tables import table_frames
 
 STEPS = 6
 CODES, CELLS = 3, 4
-PARAMS = OgsrlParams(refresh=10, refusal_limit=0.99, refusal_start=0.0)
+PARAMS = OgsrlParams(refresh=10, refusal_limit=0.99, refusal_start=0.0, aim=1.0)
 
 
 def history(steps: int = STEPS) -> History:

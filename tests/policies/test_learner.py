@@ -275,6 +275,22 @@ def test_settings_that_do_not_go_together_are_named(tmp_path: Path) -> None:
         check(AlgorithmParams(name="x", peer="d3rlpy_sac"), TrainParams())
 
 
+def test_a_key_that_the_loop_does_not_read_is_named() -> None:
+    offline = OgsrlParams(model=False, refresh=10, clinicians=0.1)
+    with pytest.raises(SpecError, match=r"algorithms\.x\.ogsrl: clinicians, refresh: not read"):
+        check(AlgorithmParams(name="x", ogsrl=offline), TrainParams())
+    online = AlgorithmParams.model_validate({"name": "x", "ogsrl": {"offline": {"alpha": 1.0}}})
+    with pytest.raises(SpecError, match=r"ogsrl: offline: not read by the loop in the model"):
+        check(online, TrainParams())
+
+
+def test_states_that_do_not_know_their_step_are_refused() -> None:
+    stays = simulated()[0]["train"]
+    blind = replace(stays, history=replace(stays.history, steps=0, summaries=False))
+    with pytest.raises(ModelError, match=r"set prepare\.history_steps to 1 or more"):
+        Problem.of(blind, behaviour(), problem().dynamics, guarded())
+
+
 def test_a_number_that_is_none_ends_its_seed_alone_and_says_where(tmp_path: Path) -> None:
     made = problem()
     wild = replace(made, to_go=made.to_go * torch.nan)
@@ -286,8 +302,9 @@ def test_a_number_that_is_none_ends_its_seed_alone_and_says_where(tmp_path: Path
     assert done.steps == []
 
 
-def test_cloning_without_a_model_copies_the_logged_doses(tmp_path: Path) -> None:
-    cloning = SMALL.model_copy(update={"cloning_only": True, "start": "logged"})
+@pytest.mark.parametrize("model", [True, False])
+def test_cloning_copies_the_logged_doses(model: bool, tmp_path: Path) -> None:
+    cloning = SMALL.model_copy(update={"cloning_only": True, "start": "logged", "model": model})
     algorithm = AlgorithmParams(name="bc", ogsrl=cloning)
     made = problem()
     done = train_seed(made, algorithm, TrainParams(), 0, place(tmp_path))
@@ -297,3 +314,7 @@ def test_cloning_without_a_model_copies_the_logged_doses(tmp_path: Path) -> None
     proposed = actor.propose(made.rows.states, torch.Generator())
     error = (proposed - made.rows.doses).square().mean()
     assert error < 0.9 * made.rows.doses.var(0).mean()
+    told: list[int] = []
+    again = train_seed(made, algorithm, TrainParams(), 0, place(tmp_path), told.append)
+    assert again == done
+    assert told == [SMALL.start_steps], "a finished clone is not trained again"
