@@ -31,7 +31,7 @@ from benchmarks._oracle_actors import (
     protocol,
     sums,
 )
-from benchmarks._truth_cohorts import Place, digest
+from benchmarks._truth_cohorts import Place, code_files, digest
 from benchmarks._truth_measure import Margins, Named, Patients, margins, measured, truth_of
 from ogsrl.policies.deployed import Deployed
 from ogsrl.sources.simulator import Clinicians, Truth
@@ -200,7 +200,7 @@ def _searched(
     method, place = METHODS[which], Place(root)
     rounds = round(size.rounds * method.longer)
     key = digest(
-        [],
+        [file.read_bytes() for file in code_files(("benchmarks/_oracle_actors.py",))],
         place.fingerprint,
         method.name,
         dict(method.ranges),

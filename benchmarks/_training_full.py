@@ -21,6 +21,7 @@ from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.protocol import Rows
 from ogsrl.policies.config import OgsrlParams
 from ogsrl.policies.learner import Learner
+from ogsrl.policies.networks import LARGE, shorter
 from ogsrl.policies.problem import Problem
 
 
@@ -73,7 +74,8 @@ class Floor:
     """The matrix products of one gradient step of the whole loop, and nothing else.
 
     Forward and backward products of the actor and the critics, of the target critics through which
-    the actor's slope comes, and of the dynamics ensemble in the actor's step.
+    the actor's slope comes, and of the dynamics ensemble in the actor's step; each with factors of
+    the length that the loop gives it.
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -82,18 +84,23 @@ class Floor:
         hidden, critics = params.hidden, learner.critics.shape.networks
         g = torch.Generator().manual_seed(0)
 
-        def stack(networks: int, rows: int, sizes: list[int], passes: str) -> None:
+        half = params.products == "bfloat16"
+
+        def stack(
+            networks: int, rows: int, sizes: list[int], passes: str, half: bool = half
+        ) -> None:
             for i, (n_in, n_out) in enumerate(pairwise(sizes)):
+                short = half and min(n_in, n_out) >= LARGE
                 x = torch.randn(networks, rows, n_in, generator=g)
                 w = torch.randn(networks, n_in, n_out, generator=g)
                 d = torch.randn(networks, rows, n_out, generator=g)
-                self.products.append((x, w))
+                self.products.append((x, w, short))
                 if "w" in passes:
-                    self.products.append((x.transpose(1, 2), d))
+                    self.products.append((x.transpose(1, 2), d, short))
                 if "x" in passes or ("w" in passes and i):
-                    self.products.append((d, w.transpose(1, 2)))
+                    self.products.append((d, w.transpose(1, 2), short))
 
-        self.products: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.products: list[tuple[torch.Tensor, torch.Tensor, bool]] = []
         values, rows = [columns, hidden, hidden, 1], params.batch_size
         stack(critics, params.value_batch, values, "")  # targets
         stack(critics, params.value_batch, values, "w")  # critics
@@ -101,14 +108,15 @@ class Floor:
         stack(critics, rows, values, "x")  # targets of the actor's next states
         for network in (fitted.values, fitted.ends):
             members, wide, narrow = network["w1"].shape
-            stack(members, rows, [wide, narrow, narrow, network["w3"].shape[2]], "x")
+            stack(members, rows, [wide, narrow, narrow, network["w3"].shape[2]], "x", half=False)
         members, wide, moved = fitted.slopes.shape
-        stack(members, rows, [wide - 1, moved], "x")
+        stack(members, rows, [wide - 1, moved], "x", half=False)
 
     def seconds(self, times: int) -> float:
         """A step's, on average."""
         start = time.perf_counter()
         for _ in range(times):
-            for a, b in self.products:
-                torch.bmm(a, b)
+            for a, b, short in self.products:
+                with shorter(short):
+                    torch.bmm(a, b)
         return (time.perf_counter() - start) / times

@@ -41,6 +41,17 @@ CODE = (
     "ogsrl/dynamics",
     "ogsrl/guardian",
 )
+#: Code that decides what happens at the bedside, whoever acts.
+BEDSIDE = (
+    "ogsrl/sources/simulator",
+    "ogsrl/evaluation/bedside.py",
+    "ogsrl/policies/deployed.py",
+    "ogsrl/policies/orders.py",
+    "ogsrl/policies/limits.py",
+    "ogsrl/guardian",
+    "ogsrl/preparation",
+    "ogsrl/constraints.py",
+)
 #: What each cohort's simulator is told otherwise than the default cohort's.
 HARDER: Mapping[str, Mapping[str, Any]] = {
     "few_patients": {"patients": 2_000},
@@ -102,11 +113,11 @@ class Place:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of what a policy is measured in: transforms, guardian, clinicians and simulator."""
+        """Of what a policy is measured in: all that a bedside is made of, and the limits."""
         made = [self.stage.data("prepared", "transforms.json")]
         made += [self.stage.model(name, "manifest.json") for name in ("behaviour", "guardian")]
-        code = code_files(("ogsrl/sources/simulator",))
-        return digest([file.read_bytes() for file in (*made, *code)], self.cohort.source.options)
+        contents = [file.read_bytes() for file in (*made, *code_files(BEDSIDE))]
+        return digest(contents, self.cohort.model_dump(mode="json"), self.max_refusal)
 
 
 def make(folder: Path, options: Mapping[str, Any], seed: int, changes: Mapping[str, str]) -> Place:

@@ -26,13 +26,8 @@ from ogsrl.sources.simulator.config import Floats
 from ogsrl.sources.simulator.truth import CHUNK
 from ogsrl.spec import Cohort
 
-#: Code that decides what a policy does at the bedside, and what is counted there.
-CODE = (
-    "ogsrl/sources/simulator",
-    "ogsrl/evaluation/bedside.py",
-    "ogsrl/policies/deployed.py",
-    "ogsrl/policies/orders.py",
-)
+#: Code that decides what a policy proposes, beyond the place's own.
+CODE = ("ogsrl/policies/actors.py", "ogsrl/policies/codes.py", "ogsrl/policies/networks.py")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ from ogsrl.selection.choose import Candidate, Grounds, select
 from ogsrl.selection.report import describe
 from ogsrl.selection.screen import second_model
 
+#: Whose every seed must end, and is judged whatever it saved.
+OURS = "ogsrl"
 #: Code that a trained seed depends on beyond the cohort's own stages, and what selects.
 TRAINING = ("ogsrl/dynamics", "ogsrl/policies")
 SELECTING = ("ogsrl/evaluation", "ogsrl/selection")
@@ -43,6 +45,7 @@ class Trained:
         key: A hash of the policy's files, under which its truth is remembered.
         checkpoint: Which checkpoint it is.
         selected: Whether selection found it feasible; if none was, the one of least upper bound.
+            Nobody was asked about the one policy of an algorithm that saves no more.
         multipliers: Share of updates in which each multiplier was positive; empty if it has none.
     """
 
@@ -61,7 +64,12 @@ def train_and_select(place: Place, algorithms: Mapping[str, Sequence[int]]) -> I
     work = [(str(place.root), name, seed) for name, seed in asked]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         for (name, seed), told in zip(asked, pool.map(_seed, work), strict=True):
-            yield _trained(place, name, seed, told)
+            if "failed" not in told:
+                yield _trained(place, name, seed, told)
+            elif name == OURS:
+                raise SystemExit(f"{name}, seed {seed}: {told['failed']}; nothing to measure")
+            else:
+                print(f"{name}, seed {seed}: {told['failed']}; left out", flush=True)
 
 
 def _trained(place: Place, algorithm: str, seed: int, told: dict[str, Any]) -> Trained:
@@ -91,7 +99,8 @@ def _seed(work: tuple[str, str, int]) -> dict[str, Any]:
         code, place.fingerprint, settings.model_dump(mode="json"), train.model_dump(mode="json")
     )
     folder = place.root / "seeds" / f"{algorithm}_{seed}_{made_of}"
-    judged = digest([file.read_bytes() for file in code_files(SELECTING)], made_of)
+    choosing = place.stage.params.select.model_dump(mode="json")
+    judged = digest([file.read_bytes() for file in code_files(SELECTING)], made_of, choosing)
     done = folder / f"selected_{judged}.json"
     if done.exists():
         found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
@@ -100,9 +109,9 @@ def _seed(work: tuple[str, str, int]) -> dict[str, Any]:
     at = SeedPlace(folder / "policies", folder / "checkpoint", made_of)
     ended = train_seed(problem, settings, train, seed, at)
     if not ended.steps:
-        raise SystemExit(f"{algorithm}, seed {seed}: {ended.status}; nothing to select")
-    steps, told = ended.steps, {"selected": True, "checkpoint": f"step_{ended.steps[-1]}"}
-    if len(steps) > 1:
+        return {"failed": ended.status}
+    steps, told = ended.steps, {"selected": False, "checkpoint": f"step_{ended.steps[-1]}"}
+    if len(steps) > 1 or algorithm == OURS:  # of one checkpoint there is nothing to choose
         told = _select(place, settings, seed, at, steps)
         (folder / "selection.json").write_text(json.dumps(told["report"], indent=1))
         del told["report"]
@@ -127,10 +136,10 @@ def _problem(place: Place, seed: int) -> Problem:
     """The cohort with dynamics of this seed's own."""
     train = place.parts()["train"]
     code = digest([file.read_bytes() for file in code_files(("ogsrl/dynamics",))])
-    saved = place.root / "seeds" / f"dynamics_{seed}_{code}"
+    params = place.stage.params.dynamics
+    saved = place.root / "seeds" / f"dynamics_{seed}_{digest([], code, params.model_dump())}"
     if not saved.exists():
         generator = torch.Generator().manual_seed(seed)
-        params = place.stage.params.dynamics
         fit(train, place.parts()["calibration"], params, generator).save(saved)
     dynamics = Dynamics.load(saved, train.history)
     return Problem.of(train, place.behaviour, dynamics, place.guardian)

@@ -52,7 +52,7 @@ class _Kept:
 
 
 @contextmanager
-def _shorter(on: bool) -> Iterator[None]:
+def shorter(on: bool) -> Iterator[None]:
     """Factors of products in bfloat16 where the processor has instructions for it."""
     if not on:
         yield
@@ -107,9 +107,9 @@ class Stack:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Both hidden layers, and the answers."""
         p = self._at
-        with _shorter(half and self.shape.inputs >= LARGE):
+        with shorter(half and self.shape.inputs >= LARGE):
             h1 = torch.baddbmm(p["b1"], x, p["w1"]).relu_()
-        with _shorter(half):
+        with shorter(half):
             h2 = torch.baddbmm(p["b2"], h1, p["w2"]).relu_()
         if self.shape.outputs == 1:  # cheaper than a product with one column
             return h1, h2, (h2 * p["w3"].transpose(1, 2)).sum(2, keepdim=True).add_(p["b3"])
@@ -119,7 +119,7 @@ class Stack:
         """Gradient of sum(slope * answers) in the last so many inputs, (rows, columns)."""
         _, d1 = self._deltas(slope)
         w1 = self._at["w1"][:, -columns:]
-        with _shorter(self.half and columns >= LARGE):
+        with shorter(self.half and columns >= LARGE):
             return torch.bmm(d1, w1.transpose(1, 2)).sum(0)
 
     def _of_each(self, x: torch.Tensor) -> torch.Tensor:
@@ -130,7 +130,7 @@ class Stack:
         p, kept, back = self._at, self._kept, self._at["w3"].transpose(1, 2)
         out = slope * back if self.shape.outputs == 1 else torch.bmm(slope, back)
         d2 = _where_on(out, kept.h2)
-        with _shorter(self.half):
+        with shorter(self.half):
             d1 = _where_on(torch.bmm(d2, p["w2"].transpose(1, 2)), kept.h1)
         return d2, d1
 
@@ -169,9 +169,9 @@ class Perceptrons(Stack):
         torch.bmm(kept.h2.transpose(1, 2), slope, out=g["w3"])
         torch.sum(d2, 1, keepdim=True, out=g["b2"])
         torch.sum(d1, 1, keepdim=True, out=g["b1"])
-        with _shorter(self.half):
+        with shorter(self.half):
             torch.bmm(kept.h1.transpose(1, 2), d2, out=g["w2"])
-        with _shorter(self.half and self.shape.inputs >= LARGE):
+        with shorter(self.half and self.shape.inputs >= LARGE):
             torch.bmm(kept.x.transpose(1, 2), d1, out=g["w1"])
 
     def along(self, direction: torch.Tensor) -> torch.Tensor:
