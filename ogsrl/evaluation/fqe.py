@@ -38,7 +38,7 @@ class FqeParams(BaseModel):
     start_steps: int = Field(200, ge=0, description="First steps, towards logged returns.")
     steps: int = Field(1500, ge=1, description="Gradient steps towards the policy's value.")
     batch_size: int = Field(512, ge=8, le=65536, description="Rows a fit and step.")
-    learning_rate: float = Field(2e-3, gt=0, le=1, description="Of Adam; falls to 0 as a cosine.")
+    learning_rate: float = Field(4e-4, gt=0, le=1, description="Of Adam; falls to 0 as a cosine.")
     target_rate: float = Field(0.02, gt=0, le=1, description="How fast targets follow.")
     draws: int = Field(4, ge=1, le=64, description="Doses drawn a row where something is drawn.")
     dose_weight: float = Field(

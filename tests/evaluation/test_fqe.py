@@ -15,7 +15,14 @@ from tests.evaluation.ward import STEPS, Chance, Ward, WardClinicians, acting, c
 from tests.guardian.cohorts import numeric
 
 SMALL = FqeParams(
-    fits=2, networks=1, hidden=24, start_steps=100, steps=900, batch_size=256, dose_weight=1
+    fits=2,
+    networks=1,
+    hidden=24,
+    start_steps=100,
+    steps=900,
+    batch_size=256,
+    learning_rate=2e-3,
+    dose_weight=1,
 )
 NAMES = ("mortality", "value", "cost:ill", "cost:ever_ill", "refusal")
 #: Who acts: name -> dose and chance of it by step and state.

@@ -29,7 +29,9 @@ def test_where_it_defers_the_supported_dose_of_the_worst_value_is_given() -> Non
     history = ward.stays.history
     nobody = Deployed.of(None, None, history)
     behaviour = WardClinicians()
-    params = FqeParams(fits=2, networks=1, hidden=24, steps=400, batch_size=256, dose_weight=1)
+    params = FqeParams(
+        fits=2, networks=1, hidden=24, steps=400, batch_size=256, dose_weight=1, learning_rate=2e-3
+    )
     g = torch.Generator().manual_seed(0)
     fqe = fit_fqe(ward.stays, {"nobody": nobody}, behaviour, params, g)
     ill = ward.stays.states[:, 0] > 0

@@ -18,7 +18,15 @@ from tests.selection.line import Gives, LineClinicians, Steers, deployed, model,
 
 PARAMS = SelectParams(
     finalists=3,
-    fqe=FqeParams(fits=4, networks=1, hidden=24, steps=400, start_steps=100, batch_size=256),
+    fqe=FqeParams(
+        fits=4,
+        networks=1,
+        hidden=24,
+        steps=400,
+        start_steps=100,
+        batch_size=256,
+        learning_rate=2e-3,
+    ),
 )
 MAX_REFUSAL = 0.08
 

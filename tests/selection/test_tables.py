@@ -62,7 +62,9 @@ def test_of_a_table_that_helps_and_one_that_always_defers_the_first_is_put_forwa
     nobody = Deployed.of(None, treats.guardian, treats.history)
     acting = {"treats": treats, "nobody": nobody}
     candidates = [Candidate(name, "ogsrl", 0, "last", acts) for name, acts in acting.items()]
-    params = SelectParams(fqe=FqeParams(fits=4, networks=1, hidden=16, steps=1500, dose_weight=1))
+    params = SelectParams(
+        fqe=FqeParams(fits=4, networks=1, hidden=16, steps=1500, dose_weight=1, learning_rate=2e-3)
+    )
     chosen = select(candidates, grounds, params, torch.Generator().manual_seed(0))
     assert chosen.chosen is not None
     assert chosen.chosen.name == "treats"
