@@ -21,6 +21,7 @@ import torch
 from benchmarks._report import arguments, report
 from benchmarks._training_full import Floor, begun, full_problem, refresh_of
 from benchmarks._training_index import measure_index
+from benchmarks._training_matrix import measure_matrix
 from benchmarks._training_rows import problem, vitals
 from ogsrl.policies.codes import StateCodes
 from ogsrl.policies.config import DatasetParams, OgsrlParams
@@ -198,7 +199,9 @@ def _both(learner: Any, alone: list[float]) -> float:
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Run, print, and return the figures."""
     parser = arguments("training", __doc__)
-    parser.add_argument("--only", choices=["offline", "full", "index"], help="one part of it")
+    parser.add_argument(
+        "--only", choices=["offline", "full", "index", "matrix"], help="one part of it"
+    )
     options = parser.parse_args(argv)
     size = QUICK if options.quick else FULL
     threads = torch.get_num_threads()
@@ -207,6 +210,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     parts: dict[str, Callable[[], dict[str, float]]] = {
         "offline": lambda: measure_offline(size),
         "full": lambda: measure_full(size, small=options.quick),
+        "matrix": lambda: measure_matrix(small=options.quick),
         "index": lambda: measure_index(
             vitals(size.index_rows, 0), size.neighbours, size.index_batches, size.alternations
         ),

@@ -21,6 +21,8 @@ ASKED = {
     "index_certified",
     "own_row_share",
     "index_mb",
+    "matrix_s",
+    "steps_vs_td3bc_float32",
 }
 
 

@@ -1,0 +1,45 @@
+"""How long the default matrix trains: bc, td3bc and ogsrl with three seeds each, as the stage does.
+
+Called by benchmarks.training. What stages before training make is kept in the cache.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks._truth_cohorts import NAME, ROOT, make
+from pipelines import train
+from pipelines.stage import Stage
+
+#: Texts of params.yaml for the same code small.
+SMALL: Mapping[str, str] = {
+    "kinds: [neural, boosted]": "kinds: [neural]",
+    "{hidden: 256, head: 128, max_epochs: 8": "{hidden: 32, head: 16, max_epochs: 2",
+    "members: 5": "members: 2",
+    "hidden: 128\n": "hidden: 32\n",
+    "max_epochs: 12": "max_epochs: 2",
+    "seeds: [0, 1, 2]": "seeds: [0]",
+    "steps: 1800": "steps: 20",
+    "checkpoint_every: 450": "checkpoint_every: 10",
+    "{cloning_only: true, ": "{cloning_only: true, start_steps: 20, ",
+    "{refresh: 150, pool: 5, starts: 2000, ": (
+        "{start_steps: 20, critic_start_steps: 20, first_decisions: 50, refresh: 10, pool: 2, "
+        "starts: 50, "
+    ),
+}
+
+
+def measure_matrix(folder: Path | None = None, *, small: bool) -> dict[str, float]:
+    """Seconds of the stage train, all algorithms, processes and their start included."""
+    options: dict[str, Any] = {"patients": 1_500} if small else {}
+    folder = folder or ROOT / ".cache" / "benchmarks" / "training"
+    place = make(folder, options, 0, SMALL if small else {})
+    figures = {}
+    for name in place.stage.params.train.algorithms:
+        start = time.perf_counter()
+        train.run(Stage("train", NAME, place.root, name))
+        figures[f"matrix_{name}_s"] = time.perf_counter() - start
+    return {"matrix_s": sum(figures.values()), **figures}
