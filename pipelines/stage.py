@@ -191,11 +191,19 @@ def end_with_parent() -> None:
     watched = chain[: named[0] + 1] if named else chain[:1]
 
     def watch() -> None:
-        while all(process.is_running() for process in watched):
+        while all(_alive(process) for process in watched):
             time.sleep(0.3)
         os._exit(143)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _alive(process: psutil.Process) -> bool:
+    """Running, and not merely waiting for whoever started it to take note of its end."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _is_dvc(process: psutil.Process) -> bool:

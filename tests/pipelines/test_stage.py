@@ -62,7 +62,8 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a" / "b.json").read_text())["x"] == [1, 0.1]
 
 
-def test_a_stage_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("noted", [True, False], ids=["end noted", "a zombie"])
+def test_a_stage_ends_when_its_parent_is_killed(noted: bool, tmp_path: Path) -> None:
     child = (
         "import time, sys; from pathlib import Path; from pipelines.stage import *;"
         "run_stage(Stage('x', 'sepsis', Path(sys.argv[1])),"
@@ -80,11 +81,13 @@ def test_a_stage_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert process.stdout is not None
     pid = int(process.stdout.readline())
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    if noted:
+        process.wait()
     deadline = time.monotonic() + 20
     while psutil.pid_exists(pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not psutil.pid_exists(pid)
+    process.wait()
 
 
 def test_only_locks_of_dead_processes_are_cleared(tmp_path: Path) -> None:
