@@ -10,17 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks._truth import QUICK
 from benchmarks._truth_cohorts import NAME, ROOT, make
 from pipelines import train
 from pipelines.stage import Stage
 
 #: Texts of params.yaml for the same code small.
 SMALL: Mapping[str, str] = {
-    "kinds: [neural, boosted]": "kinds: [neural]",
-    "{hidden: 256, head: 128, max_epochs: 8": "{hidden: 32, head: 16, max_epochs: 2",
-    "members: 5": "members: 2",
-    "hidden: 128\n": "hidden: 32\n",
-    "max_epochs: 12": "max_epochs: 2",
+    **QUICK.changes,
     "seeds: [0, 1, 2]": "seeds: [0]",
     "steps: 1800": "steps: 20",
     "checkpoint_every: 450": "checkpoint_every: 10",

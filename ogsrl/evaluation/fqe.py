@@ -37,15 +37,12 @@ class FqeParams(BaseModel):
     hidden: int = Field(64, ge=4, le=2048, description="Units of each of two hidden layers.")
     start_steps: int = Field(200, ge=0, description="First steps, towards logged returns.")
     steps: int = Field(1500, ge=1, description="Gradient steps towards the policy's value.")
-    batch_size: int = Field(512, ge=8, le=65536, description="Rows a fit and step.")
+    batch_size: int = Field(512, ge=8, le=65536, description="Rows a network and step.")
     learning_rate: float = Field(4e-4, gt=0, le=1, description="Of Adam; falls to 0 as a cosine.")
     target_rate: float = Field(0.02, gt=0, le=1, description="How fast targets follow.")
     draws: int = Field(4, ge=1, le=64, description="Doses drawn a row where something is drawn.")
     dose_weight: float = Field(
         4.0, gt=0, le=100, description="Deviation of doses, given the state, as inputs."
-    )
-    resample: bool = Field(
-        False, description="Whether each fit is fed its own bootstrap sample of patients."
     )
 
 
@@ -192,6 +189,8 @@ def fit_fqe(
     generator: torch.Generator,
     progress: Callable[[int], None] | None = None,
     names: Sequence[str] | None = None,
+    *,
+    resample: bool = False,
 ) -> Fqe:
     """Evaluate policies on the patients of `stays`.
 
@@ -203,6 +202,7 @@ def fit_fqe(
         generator: Everything is drawn with it.
         progress: Called with 1 after each gradient step.
         names: Quantities; none: the primary one, every constraint's cost, refusal.
+        resample: Whether each fit is fed its own bootstrap sample of patients.
     """
     cohort = stays.history.preparation.cohort
     if not policies or not len(first_decisions(stays)):
@@ -228,7 +228,8 @@ def fit_fqe(
         patients=stays.patient[first_decisions(stays)],
         first_values={},
     )
-    _train(fitted, task, generator, progress)
+    pools = _pools(task, params, generator, resample=resample)
+    _train(fitted, task, pools, generator, progress)
     values = fitted.at_first(stays, executed)
     return Fqe(**{**fitted.__dict__, "first_values": values})
 
@@ -301,12 +302,15 @@ class _Task:
 
 
 def _train(
-    fqe: Fqe, task: _Task, generator: torch.Generator, progress: Callable[[int], None] | None
+    fqe: Fqe,
+    task: _Task,
+    pools: Sequence[torch.Tensor],
+    generator: torch.Generator,
+    progress: Callable[[int], None] | None,
 ) -> None:
     """All steps: towards logged returns first, then towards the policies' own values."""
     params, networks = fqe.params, fqe.networks
     targets, adam = networks.twin(), Adam(networks, params.learning_rate)
-    pools = _pools(task, params, generator)
     # each fit's own sample, as far as its stays' ends are known
     begun = [pool[torch.isin(pool, task.known)] for pool in pools]
     start = params.start_steps if all(len(pool) for pool in begun) else 0
@@ -355,10 +359,12 @@ def _seen(fqe: Fqe, states: torch.Tensor, doses: torch.Tensor, rows: torch.Tenso
     return flat.view(policies * fits, batch, -1)
 
 
-def _pools(task: _Task, params: FqeParams, generator: torch.Generator) -> list[torch.Tensor]:
-    """The decisions that each fit draws from."""
+def _pools(
+    task: _Task, params: FqeParams, generator: torch.Generator, *, resample: bool
+) -> list[torch.Tensor]:
+    """The decisions that each network draws from."""
     everyone = torch.arange(len(task))
-    if not params.resample:
+    if not resample:
         return [everyone] * (params.fits * params.networks)
     patients = int(task.patient.max()) + 1
     pools = []

@@ -152,9 +152,10 @@ def select(
         validation,
         {CLINICIANS: nobody, **{one.name: one.deployed for one in finalists}},
         behaviour,
-        params.fqe.model_copy(update={"resample": params.bootstrap}),
+        params.fqe,
         generator,
         lambda more: say("steps", more),
+        resample=params.bootstrap,
     )
     judged = judge(
         fqe,

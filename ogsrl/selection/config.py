@@ -24,7 +24,7 @@ class SelectParams(BaseModel):
     bootstrap: bool = Field(
         True,
         description="Whether each cold fit is fed its own bootstrap sample of patients, so that "
-        "bounds know what these patients leave open (sets fqe.resample).",
+        "bounds know what these patients leave open.",
     )
     no_worse: bool = Field(
         True,

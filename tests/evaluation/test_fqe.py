@@ -38,10 +38,13 @@ def ward() -> Ward:
     return Ward.draw(5_000, 1)
 
 
-def fitted(stays: StayTensors, seed: int = 0, params: FqeParams = SMALL) -> Fqe:
+def fitted(
+    stays: StayTensors, seed: int = 0, params: FqeParams = SMALL, *, resample: bool = False
+) -> Fqe:
     policies = {name: acting(dose, stays.history) for name, (dose, _) in POLICIES.items()}
     generator = torch.Generator().manual_seed(seed)
-    return fit_fqe(stays, policies, WardClinicians(), params, generator, names=NAMES)
+    who = WardClinicians()
+    return fit_fqe(stays, policies, who, params, generator, names=NAMES, resample=resample)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +171,7 @@ def test_resampled_fits_are_as_far_apart_as_cohorts_are() -> None:
     params = SMALL.model_copy(update={"fits": 12, "steps": 250})
     spread = {
         resample: float(
-            fitted(ward.stays, 2, params.model_copy(update={"resample": resample}))
+            fitted(ward.stays, 2, params, resample=resample)
             .first_values["defers"]["mortality"]
             .mean(1)
             .std()
