@@ -55,12 +55,11 @@ def begun(problem: Problem, params: OgsrlParams) -> Learner:
     return learner
 
 
-def refresh_of(learner: Learner, refreshes: int = 1) -> tuple[float, float]:
-    """Seconds a gradient step: with the rollouts that it needs, and without them."""
+def refresh_of(learner: Learner, steps: int) -> tuple[float, float]:
+    """Seconds a gradient step, of so many: with the rollouts that it needs, and without them."""
     start = time.perf_counter()
     learner.refresh()
     rolled = time.perf_counter() - start
-    steps = learner.params.refresh * refreshes - 1
     if learner.step % learner.params.refresh == 0:
         learner.step += 1  # rollouts were just made
     start = time.perf_counter()

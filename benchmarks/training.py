@@ -1,10 +1,10 @@
 """Speed of training beside d3rlpy's PRDC and TD3+BC: `python -m benchmarks.training`.
 
 Peers take turns in one run, and figures are medians of the ratios of each turn. d3rlpy is asked for
-its update steps alone, on batches that we look up for it (its own sampling costs it more), and PRDC
-searches with one thread or with all, whichever is faster here. Our loops run as they do by default,
-large products with factors in bfloat16 where the processor has it, d3rlpy as it comes, in float32;
-`_float32` says what is left without that.
+its update steps alone, on batches that we look up for it (its own sampling costs it more).
+Everybody runs with one thread and with two, PRDC's search too, and counts with the faster of them.
+Our loops run as they do by default, large products with factors in bfloat16 where the processor has
+it, d3rlpy as it comes, in float32; `_float32` says what is left without that.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ with warnings.catch_warnings():
 
 #: d3rlpy's PRDC has this beta.
 BETA = 2.0
+#: Threads that everybody is tried with.
+THREADS = (1, 2)
+Seconds = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,16 @@ QUICK = Size(
 class Peer:
     """d3rlpy's algorithm on the rows of a problem."""
 
-    def __init__(self, name: str, made: Problem, jobs: int | None = None) -> None:
+    def __init__(self, name: str, made: Problem) -> None:
         self.rows, self.codes = made.rows, StateCodes.of(made.history)
         self.generator = torch.Generator().manual_seed(3)
         self.algorithm: Any = fitted(name, made.rows, made.history, 0, self.generator)
-        if jobs is not None:
-            self.algorithm.impl._nbsr.set_params(n_jobs=jobs)
 
     def step(self, steps: int) -> float:
         """Seconds a step."""
+        search = getattr(self.algorithm.impl, "_nbsr", None)
+        if search is not None:
+            search.set_params(n_jobs=torch.get_num_threads())
         start = time.perf_counter()
         for _ in range(steps):
             rows = torch.randint(len(self.rows.row), (256,), generator=self.generator)
@@ -91,24 +95,40 @@ class Peer:
         return (time.perf_counter() - start) / steps
 
 
-def in_turn(ways: Mapping[str, Callable[[], float]], alternations: int) -> dict[str, list[float]]:
-    """Seconds of each, in turn; the first turn warms and is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+def in_turn(ways: Mapping[str, Callable[[], float]], alternations: int) -> Seconds:
+    """Seconds of each by its name and its threads, in turn; the first turn warms, uncounted."""
+    seconds: Seconds = {_with(name, threads): [] for name in ways for threads in THREADS}
+    usual = torch.get_num_threads()
     for turn in range(alternations + 1):
         for name, measure in ways.items():
-            took = measure()
-            if turn:
-                seconds[name].append(took)
+            for threads in THREADS:
+                torch.set_num_threads(threads)
+                took = measure()
+                if turn:
+                    seconds[_with(name, threads)].append(took)
+    torch.set_num_threads(usual)
     return seconds
 
 
-def _ratio(seconds: Mapping[str, Sequence[float]], peer: str, ours: str) -> float:
-    pairs = zip(seconds[peer], seconds[ours], strict=True)
+def _with(name: str, threads: int) -> str:
+    return f"{name}_{threads}"
+
+
+def fastest(seconds: Seconds, name: str) -> str:
+    """Somebody with the number of threads that is faster here."""
+    return min(
+        (_with(name, threads) for threads in THREADS),
+        key=lambda tried: statistics.median(seconds[tried]),
+    )
+
+
+def _ratio(seconds: Seconds, peer: str, ours: str) -> float:
+    pairs = zip(seconds[fastest(seconds, peer)], seconds[fastest(seconds, ours)], strict=True)
     return statistics.median(theirs / mine for theirs, mine in pairs)
 
 
-def _fastest(seconds: Mapping[str, Sequence[float]], names: Sequence[str]) -> str:
-    return min(names, key=lambda name: statistics.median(seconds[name]))
+def _rates(seconds: Seconds) -> dict[str, float]:
+    return {f"{n}_steps_per_s": 1 / statistics.median(s) for n, s in seconds.items()}
 
 
 def measure_offline(size: Size) -> dict[str, float]:
@@ -125,11 +145,7 @@ def measure_offline(size: Size) -> dict[str, float]:
     learner.learn(torch.arange(256))  # its index is made
     exact = OfflineLearner(made, params.model_copy(update={"products": "float32"}), 0, 0)
     built = time.perf_counter() - start
-    peers = {
-        "td3bc": Peer("d3rlpy_td3bc", made),
-        "prdc_1": Peer("d3rlpy_prdc", made, 1),
-        "prdc_all": Peer("d3rlpy_prdc", made, -1),
-    }
+    peers = {name: Peer(f"d3rlpy_{name}", made) for name in ("td3bc", "prdc")}
 
     def ours(one: OfflineLearner) -> float:
         begin = time.perf_counter()
@@ -140,19 +156,17 @@ def measure_offline(size: Size) -> dict[str, float]:
         "ours": lambda: ours(learner),
         "ours_float32": lambda: ours(exact),
         "td3bc": lambda: peers["td3bc"].step(size.steps["td3bc"]),
+        "prdc": lambda: peers["prdc"].step(size.steps["prdc"]),
     }
-    for name in ("prdc_1", "prdc_all"):
-        ways[name] = lambda name=name: peers[name].step(size.steps["prdc"])  # type: ignore[misc]
     seconds = in_turn(ways, size.alternations)
-    prdc = _fastest(seconds, ("prdc_1", "prdc_all"))
     figures = {
-        "steps_vs_prdc": _ratio(seconds, prdc, "ours"),
+        "steps_vs_prdc": _ratio(seconds, "prdc", "ours"),
         "steps_vs_td3bc": _ratio(seconds, "td3bc", "ours"),
-        "steps_vs_prdc_float32": _ratio(seconds, prdc, "ours_float32"),
+        "steps_vs_prdc_float32": _ratio(seconds, "prdc", "ours_float32"),
         "steps_vs_td3bc_float32": _ratio(seconds, "td3bc", "ours_float32"),
         "offline_build_s": built,
     }
-    return figures | {f"{n}_steps_per_s": 1 / statistics.median(s) for n, s in seconds.items()}
+    return figures | _rates(seconds)
 
 
 def measure_full(size: Size, *, small: bool) -> dict[str, float]:
@@ -164,36 +178,34 @@ def measure_full(size: Size, *, small: bool) -> dict[str, float]:
     params = OgsrlParams(refresh=size.refresh, **few)
     learner = begun(made, params)
     floor = Floor(learner)
-    thirteen = problem(size.rows, 0)
-    peers = {
-        "prdc_same_1": Peer("d3rlpy_prdc", made, 1),
-        "prdc_same_all": Peer("d3rlpy_prdc", made, -1),
-        "prdc_13": Peer("d3rlpy_prdc", thirteen, 1),
-    }
+    peers = {"prdc_same": Peer("d3rlpy_prdc", made)}
+    peers["prdc_13"] = Peer("d3rlpy_prdc", problem(size.rows, 0))
+    rolled: dict[int, list[float]] = {threads: [] for threads in THREADS}
+
+    def alone() -> float:
+        """Steps without rollouts, whose seconds are put aside."""
+        whole, without = refresh_of(learner, min(size.steps["ours"] // 2, size.refresh - 1))
+        rolled[torch.get_num_threads()].append(whole - without)
+        return without
+
     ways: dict[str, Callable[[], float]] = {
-        "full": lambda: _both(learner, alone),
+        "alone": alone,
         "floor": lambda: floor.seconds(size.steps["prdc"]),
+        "prdc_same": lambda: peers["prdc_same"].step(size.steps["prdc"]),
+        "prdc_13": lambda: peers["prdc_13"].step(size.steps["prdc"]),
     }
-    alone: list[float] = []
-    for name, peer in peers.items():
-        ways[name] = lambda peer=peer: peer.step(size.steps["prdc"])  # type: ignore[misc]
     seconds = in_turn(ways, size.alternations)
-    seconds["alone"] = alone[1:]
-    prdc = _fastest(seconds, ("prdc_same_1", "prdc_same_all"))
+    for threads, more in rolled.items():
+        steps = zip(seconds[_with("alone", threads)], more[1:], strict=True)
+        seconds[_with("full", threads)] = [sum(pair) for pair in steps]
     figures = {
-        "full_vs_prdc": _ratio(seconds, prdc, "full"),
+        "full_vs_prdc": _ratio(seconds, "prdc_same", "full"),
         "full_vs_prdc_13": _ratio(seconds, "prdc_13", "full"),
         "floor_share": _ratio(seconds, "floor", "alone"),
         "full_columns": float(made.rows.states.shape[1]),
         "full_rows": float(len(made.rows.row)),
     }
-    return figures | {f"{n}_steps_per_s": 1 / statistics.median(s) for n, s in seconds.items()}
-
-
-def _both(learner: Any, alone: list[float]) -> float:
-    whole, without = refresh_of(learner)
-    alone.append(without)
-    return whole
+    return figures | _rates(seconds)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:

@@ -17,7 +17,9 @@ from ogsrl.behaviour.policy import Behaviour
 from ogsrl.errors import ModelError
 from ogsrl.policies.codes import DoseLevels, StateCodes
 from ogsrl.policies.networks import Perceptrons
+from ogsrl.policies.orders import Orders
 from ogsrl.preparation.history import History
+from ogsrl.spec import Protocol, parse_expression
 
 #: Rows answered at a time, so that what a row needs stays near the processor.
 BLOCK = 4_096
@@ -155,6 +157,56 @@ class DenoisedActor:
         unreadable = ~torch.isfinite(states).all(1, keepdim=True)
         doses = self.behaviour.mode(states.masked_fill(unreadable, 0.0))
         return doses.masked_fill(unreadable, torch.nan)
+
+
+@dataclass(frozen=True)
+class ProtocolActor:
+    """A written protocol: of each dose the first line that holds; what is unknown does not hold.
+
+    Attributes:
+        orders: The doses, and where states remember the last ones.
+        protocol: Its lines.
+    """
+
+    orders: Orders
+    protocol: Protocol
+
+    @classmethod
+    def of(cls, history: History, protocol: Protocol | None) -> ProtocolActor:
+        """The protocol of a cohort, if it names one that its states can follow."""
+        if protocol is None:
+            raise ModelError(
+                "protocol: the cohort file names none; add `protocol:`, or take the entry out of "
+                "train.algorithms"
+            )
+        changed = [n for n, lines in protocol.doses.items() if any(x.dose is None for x in lines)]
+        if changed and not history.steps:
+            raise ModelError(
+                f"protocol.doses.{changed[0]}: `change` needs the dose last given, which states do "
+                "not hold; set prepare.history_steps to 1 or more, or write `dose`"
+            )
+        return cls(Orders.of(history), protocol)
+
+    @torch.no_grad()
+    def propose(self, states: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Doses in each row; NaN where the state cannot be read."""
+        del generator
+        history, last = self.orders.history, self.orders.last_given(states).double().numpy()
+        unreadable = ~torch.isfinite(states).all(1, keepdim=True)
+        proposed = []
+        for j, (name, order) in enumerate(self.orders.orders.items()):
+            dose, waiting = np.zeros(len(states)), np.ones(len(states), bool)
+            for line in self.protocol.doses[name]:
+                holds = waiting
+                if line.when is not None:
+                    rule = parse_expression(line.when)
+                    known = history.clinical(states, rule.columns)
+                    holds = waiting & (np.broadcast_to(rule.numpy(known), len(states)) == 1)
+                given = line.dose if line.dose is not None else last[:, j] + (line.change or 0.0)
+                dose, waiting = np.where(holds, given, dose), waiting & ~holds
+            inside = np.clip(dose, *order.action.range)
+            proposed.append(torch.from_numpy(order.scale.forward(inside)))
+        return torch.stack(proposed, 1).to(states.dtype).masked_fill(unreadable, torch.nan)
 
 
 def check_fits(actor: NetworkActor | LevelsActor, history: History) -> None:

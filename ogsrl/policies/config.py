@@ -189,10 +189,11 @@ class AlgorithmParams(_Frozen):
     ogsrl: OgsrlParams | None = Field(None, description="Settings of our loop.")
     cpo: CpoParams | None = Field(None, description="Settings of the guarded CPO.")
     peer: str | None = Field(None, description="Name of one of d3rlpy's algorithms.")
-    plain: Literal["zero", "maximum", "marginal", "denoised"] | None = Field(
+    plain: Literal["zero", "maximum", "marginal", "denoised", "protocol"] | None = Field(
         None,
         description="A policy that learns nothing: no dose, the largest doses, doses drawn as "
-        "clinicians gave them whatever the state, or clinicians' likeliest doses.",
+        "clinicians gave them whatever the state, clinicians' likeliest doses, or the cohort's "
+        "`protocol`.",
     )
 
     @model_validator(mode="after")

@@ -119,13 +119,7 @@ class Deployed:
     def hazards(self, states: torch.Tensor, doses: torch.Tensor) -> dict[str, torch.Tensor]:
         """Each hazard on each row."""
         needed = {column for rule in self._hazards.values() for column in rule.columns}
-        preparation = self.history.preparation
-        current = self.history.place("current")
-        values = {
-            name: preparation.states[name].inverse(states[:, i].numpy())
-            for name, i in zip(preparation.states, current, strict=True)
-            if name in needed
-        }
+        values = self.history.clinical(states, needed)
         for j, (name, order) in enumerate(self.orders.orders.items()):
             values[name] = order.scale.inverse(doses[:, j].numpy())
         return {n: torch.from_numpy(rule.numpy(values) == 1) for n, rule in self._hazards.items()}

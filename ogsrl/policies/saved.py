@@ -27,6 +27,7 @@ from ogsrl.policies.actors import (
     LevelsActor,
     MarginalActor,
     NetworkActor,
+    ProtocolActor,
     TableActor,
     check_fits,
     check_table,
@@ -35,6 +36,7 @@ from ogsrl.policies.codes import DoseLevels, StateCodes
 from ogsrl.policies.deployed import Actor
 from ogsrl.policies.networks import Perceptrons, Shape
 from ogsrl.preparation.history import History
+from ogsrl.spec import Protocol
 
 KIND = "policy"
 _Parts = tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]
@@ -119,15 +121,26 @@ def _parts(actor: Actor | None, history: History) -> _Parts:
         case TableActor():
             check_table(actor, history)
             return {"form": "table"}, {"cells": actor.cells.numpy()}
+        case ConstantActor() | MarginalActor() | DenoisedActor() | ProtocolActor():
+            return _plain_parts(actor)
+    raise ModelError(f"policy: an actor of class {type(actor).__name__} has no form on disk")
+
+
+def _plain_parts(
+    actor: ConstantActor | MarginalActor | DenoisedActor | ProtocolActor,
+) -> _Parts:
+    """The same of a policy that learned nothing."""
+    match actor:
         case ConstantActor():
             return {"form": "constant", "value": list(actor.doses)}, {}
         case MarginalActor():
             made = actor.marginal
             logs = {f"marginal.{j}": log.numpy() for j, log in enumerate(made.log_weights)}
             return {"form": "marginal", "grids": [grid.config() for grid in made.grids]}, logs
+        case ProtocolActor():
+            return {"form": "protocol", "protocol": actor.protocol.model_dump(mode="json")}, {}
         case DenoisedActor():
             return {"form": "denoised", "behaviour": _identity(actor.behaviour)}, {}
-    raise ModelError(f"policy: an actor of class {type(actor).__name__} has no form on disk")
 
 
 def _rebuilt(
@@ -145,16 +158,26 @@ def _rebuilt(
             if form == "network":
                 return NetworkActor(networks, codes)
             return LevelsActor(networks, DoseLevels.of(history), codes, config["flexibility"])
-        case "constant" | "table" as form:
-            return (
-                ConstantActor(tuple(config["value"]))
-                if form == "constant"
-                else TableActor(torch.tensor(arrays["cells"]), DoseLevels.of(history))
-            )
+        case "table":
+            return TableActor(torch.tensor(arrays["cells"]), DoseLevels.of(history))
+    return _plain_rebuilt(config, arrays, history, behaviour)
+
+
+def _plain_rebuilt(
+    config: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    history: History,
+    behaviour: Behaviour | None,
+) -> Actor:
+    match config["form"]:
+        case "constant":
+            return ConstantActor(tuple(config["value"]))
         case "marginal":
             grids = tuple(DoseGrid.from_config(grid) for grid in config["grids"])
             logs = tuple(torch.tensor(arrays[f"marginal.{j}"]) for j in range(len(grids)))
             return MarginalActor(Marginal(grids, logs))
+        case "protocol":
+            return ProtocolActor.of(history, Protocol.model_validate(config["protocol"]))
         case "denoised":
             if behaviour is None or config["behaviour"] != _identity(behaviour):
                 raise ModelError(

@@ -17,7 +17,7 @@ import torch
 
 from ogsrl.errors import ModelError, SpecError
 from ogsrl.modeldir import load_model, save_model
-from ogsrl.policies.actors import ConstantActor, DenoisedActor, MarginalActor
+from ogsrl.policies.actors import ConstantActor, DenoisedActor, MarginalActor, ProtocolActor
 from ogsrl.policies.categorical import LevelsLearner, all_ordinal
 from ogsrl.policies.config import AlgorithmParams, OgsrlParams, TrainParams
 from ogsrl.policies.cpo import Cpo
@@ -190,7 +190,7 @@ def train_seed(
             return done
         _empty(place)
         if algorithm.plain is not None:
-            _keep(_plain(problem, algorithm.plain), problem, algorithm, done, place, 0)
+            _kept_plain(problem, algorithm, algorithm.plain, done, place)
             progress(1)
         elif algorithm.peer is not None:
             _peer(problem, algorithm, train, done, place, progress)
@@ -229,6 +229,15 @@ def train_seed(
     return done
 
 
+def _kept_plain(
+    problem: AnyProblem, algorithm: AlgorithmParams, name: str, done: Seed, place: Place
+) -> None:
+    try:
+        _keep(_plain(problem, name), problem, algorithm, done, place, 0)
+    except ModelError as error:
+        done.status = str(error)
+
+
 def _plain(problem: AnyProblem, name: str) -> Actor:
     """A policy that learns nothing."""
     match name:
@@ -238,6 +247,9 @@ def _plain(problem: AnyProblem, name: str) -> Actor:
             return ConstantActor.maximum(problem.history)
         case "marginal":
             return MarginalActor(problem.behaviour.known.marginal)
+        case "protocol":
+            history = problem.history
+            return ProtocolActor.of(history, history.preparation.cohort.protocol)
         case _:
             return DenoisedActor(problem.behaviour)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 Singles = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 StateRole = Literal[
     "current", "indicator", "step", "lag", "dose_lag", "known", "min", "max", "mean", "since"
 ]
@@ -123,6 +124,12 @@ class History:
         """The columns of a role, which lie side by side."""
         places = self._places.get((role, lag), ())
         return states[:, places[0] : places[-1] + 1] if places else states[:, :0]
+
+    def clinical(self, states: torch.Tensor, names: Iterable[str]) -> dict[str, Doubles]:
+        """Current values of these columns in clinical units; a gap holds what filled it."""
+        made, wanted = self.preparation.states, set(names)
+        places = zip(made, self.place("current"), strict=True)
+        return {n: made[n].inverse(states[:, i].numpy()) for n, i in places if n in wanted}
 
     def build(self, prepared: pd.DataFrame, stays: Stays | None = None) -> Singles:
         """The state of every row of whole prepared stays, as one matrix with columns `names`."""

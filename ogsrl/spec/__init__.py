@@ -12,6 +12,7 @@ from ogsrl.spec.model import (
     Hazard,
     Limit,
     Observation,
+    Protocol,
     Static,
 )
 from ogsrl.spec.reader import load_cohort, parse_cohort
@@ -31,6 +32,7 @@ __all__ = [
     "Limit",
     "Mistake",
     "Observation",
+    "Protocol",
     "Static",
     "load_cohort",
     "parse_cohort",

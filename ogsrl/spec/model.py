@@ -168,6 +168,26 @@ class Hazard(Section):
         return parse_expression(self.expression)
 
 
+class ProtocolRule(Section):
+    """One line of a protocol: a dose, or a change of the dose last given."""
+
+    when: str | None = Field(
+        None, description="Expression on the state; the first line that holds counts. None: always."
+    )
+    dose: float | None = Field(None, description="The dose, in its unit.")
+    change: float | None = Field(None, description="Added to the dose last given; 0 keeps it.")
+
+
+class Protocol(Section):
+    """A written rule of treatment, which policies are compared with; it is never enforced."""
+
+    label: str = Field("", description="The protocol's name as a clinician says it.")
+    reference: str = Field("", description="Where it was published.")
+    doses: dict[str, Annotated[tuple[ProtocolRule, ...], Field(min_length=1)]] = Field(
+        description="Of every dose its lines, the last one without `when`."
+    )
+
+
 class Check(Section):
     """What must hold between the columns of a row, e.g. that mean pressure is below systolic."""
 
@@ -222,6 +242,7 @@ class Cohort(Section):
     reward: Reward
     constraints: dict[str, Constraint] = Field(default_factory=dict)
     hazards: dict[str, Hazard] = Field(default_factory=dict)
+    protocol: Protocol | None = None
     checks: dict[str, Check] = Field(default_factory=dict)
     guardian: GuardianColumns
     subgroups: dict[str, Subgroup] = Field(default_factory=dict)

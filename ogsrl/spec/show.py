@@ -9,8 +9,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+from ogsrl.spec.expressions import parse_expression
 from ogsrl.spec.grammar import format_number as number
-from ogsrl.spec.model import Action, Cohort, Observation, Static
+from ogsrl.spec.model import Action, Cohort, Observation, ProtocolRule, Static
 from ogsrl.spec.words import expression_words, label, limit_words, reward_words, unit
 
 _WIDTH = 100
@@ -33,6 +34,7 @@ def show(cohort: Cohort) -> str:
         _section("What counts", [f"  {line}" for line in reward_words(cohort)]),
         _section("Bounded on average (constraints)", _constraints(cohort)),
         _section("Never recommended (hazards)", _hazards(cohort)),
+        _section("Compared with (protocol)", _protocol(cohort)),
         _section("What the guardian looks at", _guardian(cohort)),
         _section("Reported apart (subgroups)", _subgroups(cohort)),
     ]
@@ -159,6 +161,33 @@ def _hazards(cohort: Cohort) -> list[str]:
         if hazard.reference:
             lines.append(f"    {hazard.reference}")
     return lines
+
+
+def _protocol(cohort: Cohort) -> list[str]:
+    protocol = cohort.protocol
+    if protocol is None:
+        return []
+    lines = [f"  {text}" for text in (protocol.label, protocol.reference) if text]
+    for name, rules in protocol.doses.items():
+        lines.append(f"  {label(cohort, name)}:")
+        for rule in rules:
+            what = "otherwise" if len(rules) > 1 else "always"
+            if rule.when is not None:
+                what = f"where {expression_words(cohort, parse_expression(rule.when))}"
+            lines += _wrapped(f"{what}: {_given(cohort.actions[name], rule)}")
+    return lines
+
+
+def _given(dose: Action, rule: ProtocolRule) -> str:
+    if rule.dose is not None:
+        named = dose.levels[int(rule.dose)] if dose.kind == "ordinal" else ""
+        return named or f"{number(rule.dose)} {unit(dose.unit)}".strip()
+    change = rule.change or 0.0
+    if not change:
+        return "as before"
+    way = "more" if change > 0 else "less"
+    levels = unit(dose.unit) if dose.kind != "ordinal" else "levels"
+    return f"{number(abs(change))} {levels} {way} than before".replace("  ", " ")
 
 
 def _guardian(cohort: Cohort) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,13 +13,15 @@ from ogsrl.policies.actors import (
     LevelsActor,
     MarginalActor,
     NetworkActor,
+    ProtocolActor,
     check_fits,
 )
 from ogsrl.policies.codes import DoseLevels, StateCodes
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.networks import Perceptrons, Shape
+from ogsrl.spec import Protocol
 from tests.guardian.cohorts import numeric, planted, simulated
-from tests.policies.clinicians import behaviour
+from tests.policies.clinicians import PROTOCOL, behaviour
 from tests.policies.problems import three_levels
 
 HISTORY = simulated()[0]["train"].history
@@ -148,6 +151,35 @@ def test_a_dose_between_levels_is_no_level() -> None:
         levels.codes(torch.tensor([[0.0, torch.nan]]))
     with pytest.raises(ModelError, match="a0: a continuous dose"):
         DoseLevels.of(numeric(1))
+
+
+def test_a_protocol_gives_the_dose_of_the_first_line_that_holds() -> None:
+    stays, frame = simulated()[0]["validation"], simulated()[1]["validation"]
+    made = HISTORY.preparation
+    proposed = ProtocolActor.of(HISTORY, PROTOCOL).propose(STATES, generator())
+    given = {n: made.doses[n].inverse(proposed[:, j].numpy()) for j, n in enumerate(made.doses)}
+    pressure, lactate = (made.states[n].inverse(frame[n].to_numpy()) for n in ("map", "lactate"))
+    fluid = np.select([(pressure < 65) & (lactate > 2), pressure < 65], [1000, 500], 0)
+    assert np.allclose(given["iv_fluid"], fluid, atol=0.5)
+    assert 0 < (fluid == 500).mean() < 1
+    assert (fluid == 1000).any()
+    before = made.doses["vasopressor"].inverse(frame["vasopressor"].to_numpy())
+    before = np.where(stays.step == 0, 0, np.roll(before, 1))
+    change = np.select([pressure < 65, pressure > 75], [0.1, -0.05], 0)
+    assert np.allclose(given["vasopressor"], np.clip(before + change, 0, 1.5), atol=1e-3)
+
+
+def test_a_protocol_that_is_not_there_or_cannot_be_followed_is_an_error() -> None:
+    with pytest.raises(ModelError, match="names none"):
+        ProtocolActor.of(HISTORY, None)
+    keeps = Protocol.model_validate({"doses": {"a0": [{"change": 0}]}})
+    with pytest.raises(ModelError, match=r"protocol\.doses\.a0: `change` needs"):
+        ProtocolActor.of(numeric(1), keeps)
+    unknown = STATES[:2].clone()
+    unknown[1, HISTORY.place("current")[0]] = torch.nan
+    asked = ProtocolActor.of(HISTORY, PROTOCOL).propose(unknown, generator())
+    assert asked[0].isfinite().all()
+    assert asked[1].isnan().all()
 
 
 def answering(*answers: list[float]) -> Perceptrons:

@@ -250,6 +250,13 @@ def test_a_finished_seed_is_not_trained_again_before_its_policies_are_moved(tmp_
     assert told == [20], "all of its steps at once"
 
 
+def test_a_protocol_that_the_cohort_lacks_ends_its_seed_with_a_word(tmp_path: Path) -> None:
+    algorithm = AlgorithmParams(name="protocol", plain="protocol")
+    done = train_seed(problem(), algorithm, TrainParams(), 3, place(tmp_path))
+    assert done.steps == []
+    assert "names none; add `protocol:`" in done.status
+
+
 def test_another_run_s_checkpoint_is_not_gone_on_from(tmp_path: Path) -> None:
     algorithm = AlgorithmParams(name="ogsrl", ogsrl=SMALL)
     train = TrainParams(steps=40, checkpoint_every=20)

@@ -16,6 +16,7 @@ from ogsrl.policies.actors import (
     LevelsActor,
     MarginalActor,
     NetworkActor,
+    ProtocolActor,
 )
 from ogsrl.policies.codes import DoseLevels, StateCodes
 from ogsrl.policies.deployed import Actor, Deployed
@@ -23,7 +24,7 @@ from ogsrl.policies.networks import Perceptrons, Shape
 from ogsrl.policies.saved import load_policy, save_policy
 from ogsrl.preparation.history import History
 from tests.guardian.cohorts import numeric, simulated
-from tests.policies.clinicians import behaviour
+from tests.policies.clinicians import PROTOCOL, behaviour
 from tests.policies.problems import one_choice, three_levels
 
 HISTORY = simulated()[0]["train"].history
@@ -50,6 +51,7 @@ def actors() -> dict[str, tuple[Actor, History, torch.Tensor]]:
         "constant": (ConstantActor((0.1, -1 / 3)), HISTORY, STATES),
         "marginal": (MarginalActor(behaviour().marginal), HISTORY, STATES),
         "denoised": (DenoisedActor(behaviour()), HISTORY, STATES),
+        "protocol": (ProtocolActor.of(HISTORY, PROTOCOL), HISTORY, STATES),
     }
 
 
@@ -89,7 +91,7 @@ def test_what_is_saved_does_not_grow_with_patients(tmp_path: Path) -> None:
         config = json.loads((tmp_path / name / "config.json").read_text())["config"]
         assert set(config) <= {
             *("about", "states", "doses", "transforms", "form"),
-            *("shape", "coded", "flexibility", "value", "grids", "behaviour"),
+            *("shape", "coded", "flexibility", "value", "grids", "behaviour", "protocol"),
         }
 
 

@@ -17,6 +17,30 @@ class Edit(NamedTuple):
     following: tuple[str, ...] = ()  # rules that the same edit breaks too
 
 
+PROTOCOL = """protocol:
+  label: Fluid, then oxygen
+  reference: a made-up rule
+  doses:
+    fluid:
+      - {when: map < 65 and lactate > 2, dose: 500}
+      - {when: map < 65, change: 250}
+      - {when: map > 90, change: -250}
+      - {change: 0}
+    oxygen:
+      - {when: age > 70, dose: 2}
+      - {dose: 1}
+"""
+
+
+def protocol_with(
+    rule: str, old: str, new: str, path: str, words: str, following: tuple[str, ...] = ()
+) -> Edit:
+    """A protocol with a mistake, in a file that has none."""
+    assert PROTOCOL.count(old) == 1
+    wrong = PROTOCOL.replace(old, new) + "guardian:\n"
+    return Edit(rule, "guardian:\n", wrong, f"protocol.{path}", words, following)
+
+
 EDITS = {
     # how the file is written
     "a key twice": Edit(
@@ -551,6 +575,39 @@ EDITS = {
         "map < 55 and fluid > 2000",
         "hazards.dry.expression",
         "always the same",
+    ),
+    # protocol
+    "a protocol of an unknown dose": protocol_with(
+        *("protocol_dose", "    fluid:", "    fluids:", "doses.fluids", "mean `fluid`"),
+        following=("protocol_absent",),
+    ),
+    "a protocol that forgets a dose": protocol_with(
+        "protocol_absent",
+        PROTOCOL[PROTOCOL.index("    oxygen") :],
+        "",
+        "doses",
+        "nothing is said of oxygen",
+    ),
+    "a line with a dose and a change": protocol_with(
+        *("protocol_line", "change: 250}", "change: 250, dose: 250}", "doses.fluid[1]"),
+        "one of the two",
+    ),
+    "a protocol that says nothing of some": protocol_with(
+        *("protocol_open", "- {dose: 1}", "- {when: age > 50, dose: 1}", "doses.oxygen[1].when"),
+        "if no line holds",
+    ),
+    "a line that never counts": protocol_with(
+        *("protocol_dead", "{when: map > 90, ", "{", "doses.fluid[2]"), "never count"
+    ),
+    "a protocol beyond the bounds": protocol_with(
+        *("protocol_bounds", "dose: 500}", "dose: 50000}", "doses.fluid[0].dose"),
+        "not inside the bounds",
+    ),
+    "a protocol on an unknown column": protocol_with(
+        *("expression_column", "age > 70", "aeg > 70", "doses.oxygen[0].when", "mean `age`")
+    ),
+    "a protocol that asks for the dose it gives": protocol_with(
+        *("expression_dose", "map > 90", "fluid > 90", "doses.fluid[2].when", "chooses the dose")
     ),
     # guardian and subgroups
     "an unknown column of the guardian": Edit(

@@ -38,7 +38,8 @@ def mistakes(text: str) -> tuple[Mistake, ...]:
 def line_of(text: str, path: str) -> int:
     """The line of a dotted path in a block-style file, or of the nearest section around it."""
     line, at, rows = 1, 0, text.splitlines()
-    for depth, key in enumerate(path.partition("[")[0].split(".") if path else []):
+    path, _, item = path.partition("[")
+    for depth, key in enumerate(path.split(".") if path else []):
         indent = "  " * depth
         while at < len(rows) and not rows[at].startswith(f"{indent}{key}:"):
             at += 1
@@ -48,7 +49,8 @@ def line_of(text: str, path: str) -> int:
             return line
         line = at + 1
         at += 1
-    return line
+    items = item and rows[line].lstrip().startswith("- ")  # one a line
+    return line + 1 + int(item.partition("]")[0]) if items else line
 
 
 def test_the_demo_cohort_is_right():

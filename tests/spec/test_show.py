@@ -8,7 +8,7 @@ from ogsrl.spec import Limit, load_cohort, parse_cohort, parse_expression
 from ogsrl.spec.hints import hints
 from ogsrl.spec.show import show
 from ogsrl.spec.words import expression_words, limit_words, reward_words
-from tests.spec.planted import BASE
+from tests.spec.planted import BASE, PROTOCOL
 
 SEPSIS = load_cohort(Path(__file__).parents[2] / "data_contracts" / "sepsis.yaml")
 
@@ -38,6 +38,16 @@ def test_a_cohort_without_deaths_says_so():
     assert "each step: -0.01 * lactate" in shown
     assert "none, low, high" in shown
     assert "sinus, af" in shown
+
+
+def test_a_protocol_is_said_line_by_line():
+    shown = show(parse_cohort(BASE + PROTOCOL, "demo.yaml"))
+    assert "Fluid, then oxygen" in shown
+    assert "where map below 65 mmHg: 250 mL/4 h more than before" in shown
+    assert "where map above 90 mmHg: 250 mL/4 h less than before" in shown
+    assert "otherwise: as before" in shown
+    assert "above 70 years: high" in shown
+    assert "protocol" not in show(SEPSIS)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from ogsrl.spec.model import (
     Hazard,
     Observation,
     Outcome,
+    Protocol,
     Reward,
     Source,
     Static,
@@ -40,6 +41,7 @@ class Parts:
     actions: dict[str, Action]
     constraints: dict[str, Constraint]
     hazards: dict[str, Hazard]
+    protocol: Protocol | None
     subgroups: dict[str, Subgroup]
     source: Source | None
     outcome: Outcome | None
@@ -98,6 +100,7 @@ def read_parts(tree: Tree) -> Parts:
         actions=many(Action, "actions"),
         constraints=many(Constraint, "constraints"),
         hazards=many(Hazard, "hazards"),
+        protocol=one(Protocol, "protocol"),
         subgroups=many(Subgroup, "subgroups"),
         source=one(Source, "source"),
         outcome=one(Outcome, "outcome"),

@@ -1,7 +1,8 @@
-"""Checks of what is rewarded, bounded and forbidden: reward, constraints and hazards."""
+"""Checks of what is rewarded, bounded, forbidden and usual: reward to protocol."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ogsrl.spec.checks.parts import Parts
@@ -9,13 +10,13 @@ from ogsrl.spec.expressions import Expression, ExpressionError, parse_expression
 from ogsrl.spec.grammar import Column, Number, Unary
 from ogsrl.spec.grammar import format_number as number
 from ogsrl.spec.mistakes import Path, suggestion
-from ogsrl.spec.model import Interval, Limit
+from ogsrl.spec.model import Interval, Limit, Protocol
 
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 def check_rules(parts: Parts) -> None:
-    """Reward, constraints, checks and hazards."""
+    """Reward, constraints, checks, hazards and protocol."""
     _check_reward(parts)
     for name in parts.declared("constraints"):
         path = ("constraints", name)
@@ -35,10 +36,47 @@ def check_rules(parts: Parts) -> None:
         if hazard and hazard.columns and parts.doses and not hazard.columns & set(parts.doses):
             names = suggestion("", parts.doses)
             parts.tree.add(where, "hazard_without_dose", f"a hazard must name a dose{names}")
+    if parts.protocol is not None:
+        _check_protocol(parts, parts.protocol)
+
+
+def _check_protocol(parts: Parts, protocol: Protocol) -> None:
+    """Every dose has lines, every line one dose or change, and one of them always holds."""
+    tree, told = parts.tree, ("protocol", "doses")
+    for name in sorted(set(protocol.doses) - set(parts.doses)):
+        message = f"`{name}` is no dose of this cohort{suggestion(name, parts.doses)}"
+        tree.add((*told, name), "protocol_dose", message)
+    absent = [name for name in parts.doses if name not in protocol.doses]
+    if absent:
+        message = f"nothing is said of {', '.join(absent)}; a protocol gives every dose"
+        tree.add(told, "protocol_absent", message)
+    for name, lines in protocol.doses.items():
+        for i, line in enumerate(lines):
+            path, last = (*told, name, i), i == len(lines) - 1
+            if (line.dose is None) == (line.change is None):
+                tree.add(path, "protocol_line", "write `dose` or `change`, one of the two")
+            if line.when is not None:
+                _check_expression(parts, (*path, "when"), boolean=True, about="chooses the dose")
+            if last and line.when is not None:
+                message = "the last line needs no `when`: who gets what if no line holds?"
+                tree.add((*path, "when"), "protocol_open", message)
+            if not last and line.when is None:
+                tree.add(path, "protocol_dead", "always holds; the lines after it never count")
+            low, high = _range(parts, name) or (-math.inf, math.inf)
+            if line.dose is not None and low <= high and not low <= line.dose <= high:
+                message = (
+                    f"{number(line.dose)} is not inside the bounds [{number(low)}, {number(high)}]"
+                )
+                tree.add((*path, "dose"), "protocol_bounds", message)
 
 
 def _check_expression(
-    parts: Parts, path: Path, *, boolean: bool = False, doses: bool = False
+    parts: Parts,
+    path: Path,
+    *,
+    boolean: bool = False,
+    doses: bool = False,
+    about: str = "is about the next row's state, where no dose is known yet",
 ) -> Expression | None:
     """Note the mistakes of one expression; it is returned if it could be parsed."""
     tree, text = parts.tree, parts.tree.at(path)
@@ -55,7 +93,7 @@ def _check_expression(
         tree.add(path, "expression_column", f"unknown column `{name}`{suggestion(name, allowed)}")
     given = sorted(expression.columns & set(parts.doses) - set(parts.states))
     if given and not doses:
-        message = f"is about the next row's state, where no dose is known yet; remove {given[0]}"
+        message = f"{about}; remove {given[0]}"
         tree.add(path, "expression_dose", message)
     if not expression.columns:
         tree.add(path, "expression_constant", f"`{_short(text)}` names no column")
