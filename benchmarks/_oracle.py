@@ -1,6 +1,6 @@
 """The least true mortality that any feasible policy reaches under a guardian, by two searches.
 
-Called by benchmarks._truth. Cross-entropy moves a bedside protocol, differential evolution moves
+Called by benchmarks.truth. Cross-entropy moves a bedside protocol, differential evolution moves
 sums over bedside signs; neither sees the other's answer. A minimum over noisy candidates is too
 low, so finalists are measured again on fresh patients, and the winner on fresh ones once more.
 """

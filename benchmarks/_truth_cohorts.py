@@ -1,6 +1,6 @@
 """Simulated cohorts for the benchmark of truth, made by the pipeline's own stages, and as loaded.
 
-Called by benchmarks._truth. A stage that was finished is not run again; test patients are not read.
+Called by benchmarks.truth. A stage that was finished is not run again; test patients are not read.
 """
 
 from __future__ import annotations

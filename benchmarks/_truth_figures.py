@@ -1,6 +1,6 @@
 """The figures of the benchmark of truth, from what was measured: pure functions, no simulation.
 
-Called by benchmarks._truth. They decide what counts as closing the gap, so tests hold them to
+Called by benchmarks.truth. They decide what counts as closing the gap, so tests hold them to
 answers that must not count: a policy that always defers, and the clinicians' own doses.
 """
 

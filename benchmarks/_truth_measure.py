@@ -1,6 +1,6 @@
 """What is true of each policy on the same fresh patients, a resumable part a policy.
 
-Called by benchmarks._truth and benchmarks._oracle. Parts hold simulated patients alone and lie in
+Called by benchmarks.truth and benchmarks._oracle. Parts hold simulated patients alone and lie in
 the cache; nothing learned may ever read them.
 """
 
@@ -137,11 +137,20 @@ def margins(truth: Truth, clinicians: Truth, cohort: Cohort, max_refusal: float)
     return Margins(excess, truth.steps_deferred * truth.steps / cohort.max_steps - max_refusal)
 
 
-def table(truths: Mapping[str, Truth], reference: Truth) -> str:
-    """The truth table as text: a line a policy."""
+def table(
+    truths: Mapping[str, Truth], reference: Truth, pessimistic: Mapping[str, float] | None = None
+) -> str:
+    """The truth table as text: a line a policy.
+
+    Args:
+        truths: By policy.
+        reference: Whose patients die more or less often.
+        pessimistic: Told in the column "worst", the one estimate here: more mortality where each
+            deferral is met by the worst supported dose.
+    """
     first = next(iter(truths.values()))
     head = ["policy", "mortality", "less", "se", *[f"{n} (alive)" for n in first.costs]]
-    head += ["hazards", "steps def.", "stays def.", *first.doses]
+    head += ["hazards", "steps def.", "stays def.", "worst", *first.doses]
     lines = [head]
     for name, truth in truths.items():
         less, error = paired_difference(reference, truth)
@@ -156,6 +165,7 @@ def table(truths: Mapping[str, Truth], reference: Truth) -> str:
                 f"{sum(truth.hazards.values()):.5f}",
                 f"{truth.steps_deferred:.4f}",
                 f"{truth.stays_deferred:.4f}",
+                f"{pessimistic[name]:+.4f}" if pessimistic and name in pessimistic else "",
                 *[f"{dose:.4g}" for dose in truth.doses.values()],
             ]
         )

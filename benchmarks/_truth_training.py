@@ -1,6 +1,6 @@
 """Training and selection of algorithms in a cohort's place, a resumable part a seed.
 
-Called by benchmarks._truth. One cohort and guardian; each seed has dynamics and a policy of its
+Called by benchmarks.truth. One cohort and guardian; each seed has dynamics and a policy of its
 own; its checkpoint is chosen by select among its own, as the stage does. No test patient is read.
 """
 
@@ -19,6 +19,7 @@ import torch
 from benchmarks._truth_cohorts import Place, code_files, digest
 from ogsrl.dynamics.ensemble import Dynamics
 from ogsrl.dynamics.fitting import fit
+from ogsrl.evaluation.quantities import MORTALITY
 from ogsrl.policies.config import AlgorithmParams
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.problem import Problem
@@ -47,6 +48,8 @@ class Trained:
         selected: Whether selection found it feasible; if none was, the one of least upper bound.
             Nobody was asked about the one policy of an algorithm that saves no more.
         multipliers: Share of updates in which each multiplier was positive; empty if it has none.
+        pessimistic: How much more mortality selection's second model sees where each deferral is
+            met by the worst supported dose; an estimate, and only of whoever was a finalist.
     """
 
     algorithm: str
@@ -56,6 +59,7 @@ class Trained:
     checkpoint: str
     selected: bool
     multipliers: Mapping[str, float]
+    pessimistic: float | None = None
 
 
 def train_and_select(place: Place, algorithms: Mapping[str, Sequence[int]]) -> Iterator[Trained]:
@@ -82,6 +86,7 @@ def _trained(place: Place, algorithm: str, seed: int, told: dict[str, Any]) -> T
         checkpoint=told["checkpoint"],
         selected=told["selected"],
         multipliers=told["multipliers"],
+        pessimistic=told.get("pessimistic"),
     )
 
 
@@ -160,7 +165,12 @@ def _select(
     grounds = Grounds(validation, place.behaviour, model, place.max_refusal)
     chosen = select(candidates, grounds, params.select, generator)
     one = chosen.chosen or chosen.least
+    seen = next(v for v in chosen.verdicts if v.candidate is one)
+    harm = None
+    if seen.pessimistic is not None:
+        harm = float((seen.pessimistic.each[MORTALITY] - seen.screened.each[MORTALITY]).mean())
     return {
+        "pessimistic": harm,
         "selected": chosen.chosen is not None,
         "checkpoint": one.checkpoint,
         "report": describe(chosen, params.select),

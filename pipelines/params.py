@@ -57,6 +57,11 @@ class Params(Section):
     cohort: CohortName = Field(description="Name of a file in data_contracts/.")
     seed: int = Field(0, ge=0, description="Seed of everything random.")
     threads: int = Field(2, ge=1, le=256, description="Threads of numerical libraries.")
+    device: str = Field(
+        "cpu",
+        pattern=r"^(cpu|cuda(:[0-9]{1,2})?)$",
+        description="Where train computes: cpu, cuda or cuda:1; all else runs on the processor.",
+    )
     source: SourceParams = Field(default_factory=SourceParams)
     validate_: ValidateParams = Field(default_factory=ValidateParams, alias="validate")
     prepare: PrepareParams = Field(default_factory=PrepareParams)

@@ -32,6 +32,7 @@ from ogsrl.figures.train import FIGURES, nothing_logged
 from ogsrl.guardian.members import GUARDIANS
 from ogsrl.modeldir import MANIFEST
 from ogsrl.policies.config import AlgorithmParams
+from ogsrl.policies.devices import CPU, checked, moved
 from ogsrl.policies.problem import Problem
 from ogsrl.policies.table import TableProblem
 from ogsrl.policies.training import AnyProblem, Place, Seed, check, steps_of, train_seed
@@ -48,6 +49,7 @@ _told: SimpleQueue[int]
 
 def run(stage: Stage) -> None:
     """Every algorithm asked for, or the one of `--algorithm`."""
+    checked(stage.params.device)
     for name in (stage.item,) if stage.item else stage.params.train.algorithms:
         _train(stage, _algorithm(stage, name))
 
@@ -176,13 +178,16 @@ def _problem(stage: Stage) -> AnyProblem | str:
         return "too_few_patients"
     if isinstance(dynamics, CountDynamics):
         return TableProblem.of(train, behaviour, dynamics, guardian)
-    return Problem.of(train, behaviour, dynamics, guardian)
+    problem: Problem = Problem.of(train, behaviour, dynamics, guardian)
+    device = checked(stage.params.device)
+    return problem if device == CPU else moved(problem, device)
 
 
 def _made_of(stage: Stage, algorithm: AlgorithmParams) -> str:
     """A hash of everything that training depends on."""
     told = hashlib.sha256()
     plain = [algorithm.model_dump(mode="json"), stage.params.train.model_dump(mode="json")]
+    plain.append({"device": stage.params.device})
     told.update(json.dumps(plain, sort_keys=True).encode())
     for part in ("behaviour", "dynamics", "guardian"):
         told.update((stage.model(part) / MANIFEST).read_bytes())

@@ -24,7 +24,7 @@ SMALL = {
     "screen_stays: 1000": "screen_stays: 100",
     "seeds: [0, 1, 2]": "seeds: [0]",
     "steps: 1800": "steps: 20",
-    "checkpoint_every: 450": "checkpoint_every: 10",
+    "checkpoint_every: 900": "checkpoint_every: 10",
     "{cloning_only: true, ": "{cloning_only: true, hidden: 32, start_steps: 20, ",
     "{refresh: 150, pool: 5, starts: 2000, ": (
         "{hidden: 32, start_steps: 20, critic_start_steps: 20, first_decisions: 50, refresh: 10, "

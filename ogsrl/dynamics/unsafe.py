@@ -38,11 +38,15 @@ def spread_normals(draws: int, correlation: torch.Tensor) -> torch.Tensor:
     return spread
 
 
-@lru_cache(maxsize=4096)
 def _order(draws: int, column: int) -> torch.Tensor:
-    """Always the same order for a column."""
+    """Always the same order for a column, wherever tensors are made now."""
+    return _order_on_processor(draws, column).to(torch.get_default_device())
+
+
+@lru_cache(maxsize=4096)
+def _order_on_processor(draws: int, column: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(column + 1)
-    return torch.randperm(draws, generator=generator)
+    return torch.randperm(draws, generator=generator, device="cpu")
 
 
 def chance_unsafe(

@@ -214,9 +214,9 @@ def fit_fqe(
     }
     task = _Task.of(stays, executed, quantities(stays, names))
     inputs = Inputs.of(stays, params.dose_weight)
-    count = len(policies) * params.fits * params.networks
-    shape = Shape(count, inputs.columns, params.hidden, len(names))
-    networks = Perceptrons.drawn(shape, generator)
+    shape = Shape(params.fits * params.networks, inputs.columns, params.hidden, len(names))
+    # every policy's begin alike, and see the same rows: luck is shared, and differences have little
+    networks = Perceptrons.drawn(shape, generator).repeated(len(policies))
     fitted = Fqe(
         policies=tuple(policies),
         quantities=names,

@@ -191,7 +191,7 @@ class ProtocolActor:
     def propose(self, states: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Doses in each row; NaN where the state cannot be read."""
         del generator
-        history, last = self.orders.history, self.orders.last_given(states).double().numpy()
+        history, last = self.orders.history, self.orders.last_given(states).double().cpu().numpy()
         unreadable = ~torch.isfinite(states).all(1, keepdim=True)
         proposed = []
         for j, (name, order) in enumerate(self.orders.orders.items()):
@@ -206,7 +206,7 @@ class ProtocolActor:
                 dose, waiting = np.where(holds, given, dose), waiting & ~holds
             inside = np.clip(dose, *order.action.range)
             proposed.append(torch.from_numpy(order.scale.forward(inside)))
-        return torch.stack(proposed, 1).to(states.dtype).masked_fill(unreadable, torch.nan)
+        return torch.stack(proposed, 1).to(states).masked_fill(unreadable, torch.nan)
 
 
 def check_fits(actor: NetworkActor | LevelsActor, history: History) -> None:

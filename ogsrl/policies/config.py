@@ -215,7 +215,7 @@ class TrainParams(_Frozen):
     )
     steps: int = Field(1800, ge=1, description="Gradient steps.")
     checkpoint_every: int = Field(
-        450, ge=1, description="Steps between policies kept; a multiple of each refresh."
+        900, ge=1, description="Steps between policies kept; a multiple of each refresh."
     )
 
 

@@ -45,12 +45,12 @@ def rows_of(problem: Problem, states: torch.Tensor) -> torch.Tensor:
     known: dict[bytes, int] = shared if isinstance(shared, dict) else {}
     if not known:
         stay = problem.stay.tolist()
-        for i, row in enumerate(problem.rows.states.numpy()):
+        for i, row in enumerate(problem.rows.states.cpu().numpy()):
             before = known.setdefault(row.tobytes(), i)
             if before != SEVERAL and stay[before] != stay[i]:
                 known[row.tobytes()] = SEVERAL
         problem.shared[ROWS] = known
-    found = [known.get(row.tobytes(), -1) for row in states.numpy()]
+    found = [known.get(row.tobytes(), -1) for row in states.cpu().numpy()]
     strange = found.count(-1)
     if strange:
         raise ModelError(

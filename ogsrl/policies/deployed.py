@@ -121,8 +121,11 @@ class Deployed:
         needed = {column for rule in self._hazards.values() for column in rule.columns}
         values = self.history.clinical(states, needed)
         for j, (name, order) in enumerate(self.orders.orders.items()):
-            values[name] = order.scale.inverse(doses[:, j].numpy())
-        return {n: torch.from_numpy(rule.numpy(values) == 1) for n, rule in self._hazards.items()}
+            values[name] = order.scale.inverse(doses[:, j].cpu().numpy())
+        return {
+            name: torch.from_numpy(rule.numpy(values) == 1).to(states.device)
+            for name, rule in self._hazards.items()
+        }
 
     @torch.no_grad()
     def rules(self, states: torch.Tensor, decided: Decisions) -> list[str | None]:

@@ -13,12 +13,15 @@ from torch.nn import functional
 
 from ogsrl.errors import ModelError
 from ogsrl.policies.config import OgsrlParams
+from ogsrl.policies.devices import generator_on
 from ogsrl.policies.multipliers import Multipliers
 from ogsrl.policies.networks import Adam, Perceptrons
 from ogsrl.policies.problem import Problem
 
 #: A score this far beyond the threshold pulls no harder.
 FARTHEST = 5.0
+#: The generator's state in a checkpoint.
+GENERATOR = "generator"
 #: Rate of an actor while it copies.
 COPY_RATE = 1e-3
 
@@ -34,7 +37,7 @@ class Loop:
     def __init__(self, problem: Problem, seed: int) -> None:
         """Nothing is trained yet."""
         self.problem = problem
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = generator_on(problem.device, seed)
         self.step = 0
 
     def _vectors(self) -> dict[str, torch.Tensor]:
@@ -52,7 +55,7 @@ class Loop:
     def tensors(self) -> dict[str, torch.Tensor]:
         """All that goes on; a checkpoint is taken where rollouts start anew."""
         found = {**self._vectors(), "step": torch.tensor(self.step)}
-        found["generator"] = self.generator.get_state()
+        found[GENERATOR] = self.generator.get_state()
         parts = {name: dict(adam.tensors()) for name, adam in self._adams().items()}
         parts |= {name: held.tensors() for name, held in self._multipliers().items()}
         for name, held in parts.items():
@@ -69,7 +72,7 @@ class Loop:
         for name, held in self._multipliers().items():
             held.restore({key: tensors[f"{name}.{key}"] for key in held.tensors()})
         self.step = int(tensors["step"])
-        self.generator.set_state(tensors["generator"])
+        self.generator.set_state(tensors[GENERATOR])
 
     def _learn_in(self, products: str) -> None:
         """How exact the products of networks are while they learn."""

@@ -155,6 +155,14 @@ class Perceptrons(Stack):
             view.copy_((2 * torch.rand(view.shape, generator=generator) - 1) * bound)
         return made
 
+    def repeated(self, times: int) -> Perceptrons:
+        """All of these networks so many times over, each time after the one before."""
+        shape = replace(self.shape, networks=times * self.shape.networks)
+        made = Perceptrons(shape, self.flat.new_empty(shape.parameters))
+        for name, view in made._at.items():
+            view.copy_(self._at[name].repeat(times, 1, 1))
+        return made
+
     def twin(self) -> Perceptrons:
         """Networks of the same numbers, on their own."""
         made = Perceptrons(self.shape, self.flat.clone())

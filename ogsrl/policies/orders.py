@@ -71,7 +71,7 @@ class Order:
         proposed = proposed.clip(-1, 1)
         with torch.no_grad():
             dose = self.clinical(self.scale.inverse_torch(proposed.double()), last_given)
-            ordered = torch.from_numpy(self.scale.forward(dose.numpy()))
+            ordered = torch.from_numpy(self.scale.forward(dose.cpu().numpy())).to(proposed.device)
         return proposed + (ordered - proposed).detach()
 
 

@@ -30,6 +30,7 @@ from torch import nn
 from ogsrl.errors import ModelError
 from ogsrl.policies.actors import LevelsActor, NetworkActor
 from ogsrl.policies.codes import DoseLevels, StateCodes
+from ogsrl.policies.devices import CPU, generator_on
 from ogsrl.policies.networks import Perceptrons, Shape
 from ogsrl.preparation.history import History
 from ogsrl.preparation.tensors import Transitions
@@ -82,7 +83,7 @@ def fit_peer(
         seed: Of all that is drawn; the same gives the same actor.
         progress: Called with steps done.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator_on(transitions.states.device, seed)
     return actor_of(fitted(name, transitions, history, steps, generator, progress), history)
 
 
@@ -99,17 +100,20 @@ def fitted(
         raise ModelError("train: no decision; a policy needs training rows")
     codes = StateCodes.of(history)
     levels = DoseLevels.of(history) if ordinal(history) else None
-    settings = _settings(name, history, steps)
-    with _seeded(int(torch.randint(2**62, (1,), generator=generator))):
-        algorithm = settings.create(device=False)
+    settings, device = _settings(name, history, steps), transitions.states.device
+    first = torch.randint(2**62, (1,), generator=generator, device=device)
+    with _seeded(int(first), device):
+        algorithm = settings.create(device=False if device == CPU else str(device))
         if isinstance(algorithm, PRDC):  # its index is the class's: two models would share it
             algorithm._nbsr = clone(PRDC._nbsr).set_params(n_jobs=1)  # a pool a query costs more
             pairs = [settings.beta * codes.inputs(transitions.states), transitions.doses]
-            algorithm._nbsr.fit(torch.cat(pairs, 1).numpy())
+            algorithm._nbsr.fit(torch.cat(pairs, 1).cpu().numpy())
         outputs = len(levels) if levels else transitions.doses.shape[1]
         algorithm.create_impl((codes.width,), outputs)
         for step in range(steps):
-            rows = torch.randint(len(transitions.row), (settings.batch_size,), generator=generator)
+            rows = torch.randint(
+                len(transitions.row), (settings.batch_size,), generator=generator, device=device
+            )
             told = algorithm.update(batch_of(transitions, rows, codes, levels))
             _check_finite(name, step, told)
             progress(1)
@@ -129,13 +133,13 @@ def batch_of(
     actions = doses if levels is None else levels.codes(doses)[:, None].float()
     rewards = transitions.rewards[rows, None]
     return TransitionMiniBatch(
-        observations=codes.inputs(transitions.states[rows]).numpy(),
-        actions=actions.numpy(),
-        rewards=rewards.numpy(),
-        next_observations=codes.inputs(transitions.next_states[rows]).numpy(),
-        next_actions=np.zeros_like(actions.numpy()),  # none of these algorithms asks for it
-        terminals=transitions.terminal[rows, None].float().numpy(),
-        intervals=np.ones_like(rewards.numpy()),
+        observations=codes.inputs(transitions.states[rows]).cpu().numpy(),
+        actions=actions.cpu().numpy(),
+        rewards=rewards.cpu().numpy(),
+        next_observations=codes.inputs(transitions.next_states[rows]).cpu().numpy(),
+        next_actions=np.zeros(actions.shape, np.float32),  # none of these algorithms asks for it
+        terminals=transitions.terminal[rows, None].float().cpu().numpy(),
+        intervals=np.ones(rewards.shape, np.float32),
         transitions=[],
     )
 
@@ -189,10 +193,12 @@ def _check_finite(name: str, step: int, told: Mapping[str, float]) -> None:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """While d3rlpy draws: torch's global generator starts here, and is put back as it was."""
-    with torch.random.fork_rng(devices=[]):
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """While d3rlpy draws: torch's global generators start here, and are put back as they were."""
+    with torch.random.fork_rng(devices=[] if device == CPU else [device]):
         torch.default_generator.manual_seed(seed)
+        if device != CPU:
+            torch.manual_seed(seed)
         yield
 
 

@@ -94,6 +94,11 @@ class Problem:
         )
 
     @property
+    def device(self) -> torch.device:
+        """Where it all lies."""
+        return self.rows.states.device
+
+    @property
     def quantities(self) -> tuple[str, ...]:
         """What critics value, in the order of their networks."""
         return (REWARD, *self.limits, REFUSAL)

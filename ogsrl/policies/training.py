@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from ogsrl.policies.categorical import LevelsLearner, all_ordinal
 from ogsrl.policies.config import AlgorithmParams, OgsrlParams, TrainParams
 from ogsrl.policies.cpo import Cpo
 from ogsrl.policies.deployed import Actor
+from ogsrl.policies.devices import CPU, moved
 from ogsrl.policies.discrete import DiscreteOGSRL
 from ogsrl.policies.learner import Learner
+from ogsrl.policies.loop import GENERATOR
 from ogsrl.policies.offline import OfflineLearner
 from ogsrl.policies.problem import Problem
 from ogsrl.policies.saved import save_policy
@@ -177,13 +180,26 @@ def train_seed(
 ) -> Seed:
     """Train, saving a policy every `checkpoint_every` steps and a checkpoint every refresh.
 
-    Cloning and d3rlpy's algorithms have no checkpoint before their end.
+    It happens where the problem lies; what is saved is the same wherever that is. Cloning and
+    d3rlpy's algorithms have no checkpoint before their end.
 
     KeyboardInterrupt passes through. The checkpoint stays: who moves the policies to where they
     belong removes it, so that a stage that was stopped does not train a finished seed again.
     """
+    device = problem.device if isinstance(problem, Problem) else CPU
+    with nullcontext() if device == CPU else device:  # made for it: a context a call costs time
+        return _trained(problem, algorithm, train, Seed(seed), place, progress)
+
+
+def _trained(
+    problem: AnyProblem,
+    algorithm: AlgorithmParams,
+    train: TrainParams,
+    done: Seed,
+    place: Place,
+    progress: Progress,
+) -> Seed:
     settings = algorithm.ogsrl or OgsrlParams()
-    done = Seed(seed)
     if algorithm.plain is not None or algorithm.peer is not None or settings.cloning_only:
         if _resume(None, done, place):  # nothing is saved of these before their end
             progress(steps_of(algorithm, train))
@@ -199,7 +215,7 @@ def train_seed(
         _save(None, done, place)
         return done
     try:
-        learner = learner_of(problem, algorithm, seed, train.steps)
+        learner = learner_of(problem, algorithm, done.seed, train.steps)
     except ModelError as error:
         _empty(place)
         done.status = str(error)
@@ -219,7 +235,7 @@ def train_seed(
             while learner.step < ends:
                 before = learner.step
                 for row in learner.train(min(told, ends - before)):
-                    done.log.append({"seed": float(seed), **row})
+                    done.log.append({"seed": float(done.seed), **row})
                 progress(learner.step - before)
             if learner.step % train.checkpoint_every == 0 or learner.step == train.steps:
                 _keep(learner.policy, problem, algorithm, done, place, learner.step)
@@ -270,7 +286,7 @@ def _keep(
     step: int,
 ) -> None:
     about = {"algorithm": algorithm.name, "seed": done.seed, "step": step}
-    save_policy(place.policy(step), actor, problem.history, about)
+    save_policy(place.policy(step), moved(actor, CPU), problem.history, about)
     done.steps.append(step)
 
 
@@ -320,7 +336,7 @@ def _save(learner: AnyLearner | None, done: Seed, place: Place) -> None:
         "steps": done.steps,
     }
     tensors = {} if learner is None else learner.tensors()
-    arrays = {name: value.numpy() for name, value in tensors.items()}
+    arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
     place.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     save_model(place.checkpoint, KIND, config, arrays)
 
@@ -335,7 +351,9 @@ def _resume(learner: AnyLearner | None, done: Seed, place: Place) -> bool:
     if config["made_of"] != place.made_of or not there:
         return False
     if learner is not None:
-        learner.restore({name: torch.from_numpy(value.copy()) for name, value in arrays.items()})
+        tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
+        here = torch.get_default_device()  # but for the generator's state, which never leaves
+        learner.restore({n: t if n == GENERATOR else t.to(here) for n, t in tensors.items()})
     done.status = config["status"]
     done.log.extend(config["log"])
     done.steps.extend(config["steps"])

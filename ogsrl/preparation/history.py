@@ -129,7 +129,7 @@ class History:
         """Current values of these columns in clinical units; a gap holds what filled it."""
         made, wanted = self.preparation.states, set(names)
         places = zip(made, self.place("current"), strict=True)
-        return {n: made[n].inverse(states[:, i].numpy()) for n, i in places if n in wanted}
+        return {n: made[n].inverse(states[:, i].cpu().numpy()) for n, i in places if n in wanted}
 
     def build(self, prepared: pd.DataFrame, stays: Stays | None = None) -> Singles:
         """The state of every row of whole prepared stays, as one matrix with columns `names`."""

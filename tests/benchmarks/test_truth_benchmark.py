@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import _truth as truth
-from benchmarks import _truth_measure
-from benchmarks._truth import QUICK, references, seed_result
+from benchmarks import _truth_measure, truth
 from benchmarks._truth_cohorts import HARDER, Place, make
 from benchmarks._truth_figures import SeedResult, default_figures, gap
 from benchmarks._truth_measure import Named, Patients, margins, measured, table
 from benchmarks._truth_training import Trained
+from benchmarks.truth import QUICK, references, seed_result
 from ogsrl.policies.deployed import Deployed
 from ogsrl.sources.simulator import MaximumDose, Truth, ZeroDose, paired_difference
 from pipelines import ingest

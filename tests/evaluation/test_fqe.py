@@ -166,6 +166,19 @@ def test_unknown_quantities_and_unreadable_states_are_refused(ward: Ward) -> Non
         fitted(replace(ward.stays, states=states))
 
 
+def test_equal_policies_have_equal_values_for_luck_is_shared() -> None:
+    ward = Ward.draw(300, 4)
+    deployed = acting(POLICIES["treats"][0], ward.stays.history)
+    few = SMALL.model_copy(update={"steps": 30, "start_steps": 10})
+    generator = torch.Generator().manual_seed(3)
+    found = fit_fqe(
+        ward.stays, {"one": deployed, "same": deployed}, WardClinicians(), few, generator
+    )
+    for name, values in found.first_values["one"].items():
+        assert torch.equal(values, found.first_values["same"][name]), name
+        assert values.std(1).max() > 0, "its own fits differ"
+
+
 def test_resampled_fits_are_as_far_apart_as_cohorts_are() -> None:
     ward = Ward.draw(300, 9)
     params = SMALL.model_copy(update={"fits": 12, "steps": 250})
