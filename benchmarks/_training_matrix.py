@@ -5,6 +5,7 @@ Called by benchmarks.training. What stages before training make is kept in the c
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ def measure_matrix(folder: Path | None = None, *, small: bool) -> dict[str, floa
     place = make(folder, options, 0, SMALL if small else {})
     figures = {}
     for name in place.stage.params.train.algorithms:
+        shutil.rmtree(place.stage.cache / "train", ignore_errors=True)  # nothing is gone on with
         start = time.perf_counter()
         train.run(Stage("train", NAME, place.root, name))
         figures[f"matrix_{name}_s"] = time.perf_counter() - start

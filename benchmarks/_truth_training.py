@@ -34,7 +34,7 @@ from ogsrl.selection.screen import second_model
 OURS = "ogsrl"
 #: Code that a trained seed depends on beyond the cohort's own stages, and what selects.
 TRAINING = ("ogsrl/dynamics", "ogsrl/policies")
-SELECTING = ("ogsrl/evaluation", "ogsrl/selection")
+SELECTING = ("ogsrl/evaluation", "ogsrl/selection", "benchmarks/_truth_training.py")
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,9 @@ CLONING, UNGUARDED = "bc", "unguarded"
 ONCE = (
     UNGUARDED,
     "no_costs",
+    "no_dataset",
+    "no_model",
+    "refusals_kill",
     "fixed_multipliers",
     "quadratic_penalty",
     "cpo",
@@ -47,6 +50,7 @@ ONCE = (
     "prdc",
     "cost_penalised_prdc",
     "lagrangian",
+    "d3rlpy_prdc",
     "cql",
     "iql",
     "zero",

@@ -33,5 +33,9 @@ class ModelError(OgsrlError):
     """A fitted model could not be fitted, read back, or asked."""
 
 
+class NoFormError(ModelError):
+    """An algorithm has no form for this cohort; a matrix for several cohorts may hold it."""
+
+
 class SupportError(ModelError):
     """A guardian was asked something that it cannot answer."""

@@ -62,7 +62,7 @@ def _algorithm(stage: Stage, name: str) -> AlgorithmParams:
             f"{', '.join(known)}"
         )
     algorithm = known[name].model_copy(update={"name": name})
-    check(algorithm, stage.params.train)
+    check(algorithm, stage.params.train, stage.cohort)
     return algorithm
 
 
@@ -80,8 +80,12 @@ def _train(stage: Stage, algorithm: AlgorithmParams) -> None:
         scratch = _scratch(stage, algorithm.name, done.seed)
         (scratch / "policies").rename(directory / f"seed_{done.seed}")
         shutil.rmtree(scratch)
-    ended = any(done.status == "done" for done in seeds)
-    _report(stage, algorithm, "trained" if ended else "every_seed_failed", seeds)
+    status = "trained" if any(done.status == "done" for done in seeds) else "every_seed_failed"
+    if all(done.formless for done in seeds):
+        status = "no_form"  # as a matrix for several cohorts may have it
+    _report(stage, algorithm, status, seeds)
+    if status == "every_seed_failed":
+        raise ModelError(f"train: {algorithm.name}: every seed failed: {seeds[0].status}")
 
 
 def _all_seeds(

@@ -161,7 +161,10 @@ class DenoisedActor:
 
 @dataclass(frozen=True)
 class ProtocolActor:
-    """A written protocol: of each dose the first line that holds; what is unknown does not hold.
+    """A written protocol: of each dose the first line that holds.
+
+    It sees a state as everybody here does: a column that is not charted holds what filled it, the
+    last known value, the training median or the normal one, as its `missing` says.
 
     Attributes:
         orders: The doses, and where states remember the last ones.

@@ -23,6 +23,7 @@ from ogsrl.errors import ModelError
 from ogsrl.policies.actors import NetworkActor
 from ogsrl.policies.algorithm_impl import NOT_ATTACHED, OGSRLImpl
 from ogsrl.policies.config import OgsrlParams, TrainParams
+from ogsrl.policies.devices import CPU
 from ogsrl.policies.learner import Learner
 from ogsrl.policies.networks import Shape
 from ogsrl.policies.problem import REFUSAL, REWARD, Problem
@@ -80,8 +81,8 @@ class OGSRLConfig(LearnableConfig):
         """An algorithm that nothing is attached to."""
         if device not in (False, None, "cpu", "cpu:0"):
             raise ModelError(
-                f"device: {device}: OGSRL's loop, its model and its guardian run on the processor; "
-                "leave the device out"
+                f"device: {device}: behind d3rlpy's interface OGSRL runs on the processor; leave "
+                "it out, or train with `device` of params.yaml"
             )
         return OGSRL(self, device, enable_ddp)
 
@@ -105,6 +106,8 @@ class OGSRL(QLearningAlgoBase[OGSRLImpl, OGSRLConfig]):
     def attach(self, problem: Problem) -> Self:
         """Train on this from now on; call it before handing the algorithm to FQE."""
         config, old = self._config, self._impl
+        if problem.device != CPU:
+            raise ModelError("attach: behind d3rlpy's interface a problem lies on the processor")
         config.constraints = list(problem.limits)
         if config.params.discount is None:
             config.gamma = problem.history.preparation.cohort.discount

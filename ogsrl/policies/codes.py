@@ -105,7 +105,7 @@ class DoseLevels:
                 f"{MOST_LEVELS} can be chosen from; join levels, or make a dose continuous"
             )
         each = [
-            torch.from_numpy(scale.forward(np.arange(count, dtype=np.float64)))
+            torch.as_tensor(scale.forward(np.arange(count, dtype=np.float64)))
             for scale, count in zip(preparation.doses.values(), counts, strict=True)
         ]
         grid = torch.meshgrid(*each, indexing="ij")

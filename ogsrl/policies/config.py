@@ -215,7 +215,10 @@ class TrainParams(_Frozen):
     )
     steps: int = Field(1800, ge=1, description="Gradient steps.")
     checkpoint_every: int = Field(
-        900, ge=1, description="Steps between policies kept; a multiple of each refresh."
+        900,
+        ge=1,
+        description="Steps between policies kept, a multiple of each refresh; see decision 14 "
+        "before keeping earlier ones.",
     )
 
 

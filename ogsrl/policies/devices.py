@@ -11,6 +11,7 @@ import copy
 from typing import Any
 
 import torch
+from torch import nn
 
 from ogsrl.errors import SpecError
 
@@ -41,14 +42,16 @@ def _moved(value: Any, device: torch.device, seen: dict[int, tuple[Any, Any]]) -
         return value.to(device)
     if id(value) in seen:
         return seen[id(value)][1]
-    if isinstance(value, dict):
-        return {key: _moved(one, device, seen) for key, one in value.items()}
-    if isinstance(value, tuple | list):
-        parts = [_moved(one, device, seen) for one in value]
-        named = isinstance(value, tuple) and hasattr(value, "_fields")
-        return type(value)(*parts) if named else type(value)(parts)
+    if isinstance(value, dict | tuple | list):
+        return _moved_all(value, device, seen)
     if not type(value).__module__.startswith(OURS) or not hasattr(value, "__dict__"):
         return value
+    if isinstance(value, nn.Module):  # its parts are torch's own, not ours
+        made = copy.deepcopy(value).to(device)
+        held = {n: one for n, one in vars(value).items() if n not in vars(nn.Module())}
+        made.__dict__.update({n: _moved(one, device, seen) for n, one in held.items()})
+        seen[id(value)] = (value, made)
+        return made
     made = copy.copy(value)
     seen[id(value)] = (value, made)
     held = {name: _moved(one, device, seen) for name, one in vars(value).items()}
@@ -57,6 +60,18 @@ def _moved(value: Any, device: torch.device, seen: dict[int, tuple[Any, Any]]) -
     return made
 
 
+def _moved_all(value: Any, device: torch.device, seen: dict[int, tuple[Any, Any]]) -> Any:
+    if isinstance(value, dict):
+        return {key: _moved(one, device, seen) for key, one in value.items()}
+    parts = [_moved(one, device, seen) for one in value]
+    named = isinstance(value, tuple) and hasattr(value, "_fields")
+    return type(value)(*parts) if named else type(value)(parts)
+
+
 def generator_on(device: torch.device, seed: int) -> torch.Generator:
-    """Draws for tensors of a device."""
-    return torch.Generator(device).manual_seed(seed)
+    """Draws for tensors of a device; the processor's where it has no generator of its own."""
+    try:
+        made = torch.Generator(device)
+    except (RuntimeError, NotImplementedError):
+        made = torch.Generator()
+    return made.manual_seed(seed)

@@ -27,7 +27,7 @@ from d3rlpy.dataset import TransitionMiniBatch
 from sklearn.base import clone
 from torch import nn
 
-from ogsrl.errors import ModelError
+from ogsrl.errors import ModelError, NoFormError
 from ogsrl.policies.actors import LevelsActor, NetworkActor
 from ogsrl.policies.codes import DoseLevels, StateCodes
 from ogsrl.policies.devices import CPU, generator_on
@@ -174,7 +174,7 @@ def _settings(name: str, history: History, steps: int) -> Any:
     made = peer.ordinal if ordinal(history) else peer.continuous
     if made is None:
         kind = "ordinal" if ordinal(history) else "continuous"
-        raise ModelError(f"{name}: d3rlpy has it for no {kind} doses; take it out of `train`")
+        raise NoFormError(f"{name}: d3rlpy has it for no {kind} doses; take it out of `train`")
     settings = made()
     if hasattr(settings, "gamma"):
         settings.gamma = history.preparation.cohort.discount

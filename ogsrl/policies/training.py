@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ogsrl.errors import ModelError, SpecError
+from ogsrl.errors import ModelError, NoFormError, SpecError
 from ogsrl.modeldir import load_model, save_model
 from ogsrl.policies.actors import ConstantActor, DenoisedActor, MarginalActor, ProtocolActor
 from ogsrl.policies.categorical import LevelsLearner, all_ordinal
@@ -31,6 +31,7 @@ from ogsrl.policies.offline import OfflineLearner
 from ogsrl.policies.problem import Problem
 from ogsrl.policies.saved import save_policy
 from ogsrl.policies.table import TableProblem
+from ogsrl.spec import Cohort
 
 KIND = "training"
 #: Progress is told every so many steps; without rollouts checkpoints divide so many.
@@ -65,12 +66,18 @@ class Seed:
         status: done, or why it ended early.
         log: One row a refresh.
         steps: Steps at which a policy was saved.
+        formless: Whether it ended since the algorithm has no form for this cohort.
     """
 
     seed: int
     status: str = "done"
     log: list[dict[str, float]] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
+    formless: bool = False
+
+    def failed(self, error: ModelError) -> None:
+        """It ends with what the error says."""
+        self.status, self.formless = str(error), isinstance(error, NoFormError)
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,13 @@ class Place:
         return self.policies / f"step_{step}"
 
 
-def check(algorithm: AlgorithmParams, train: TrainParams) -> None:
+def check(algorithm: AlgorithmParams, train: TrainParams, cohort: Cohort) -> None:
     """Settings that do not go together are named before anything is trained."""
+    if algorithm.plain == "protocol" and cohort.protocol is None:
+        raise SpecError(
+            f"algorithms.{algorithm.name}: the file of cohort {cohort.name} names no protocol; add "
+            "`protocol:` to it, or take the entry out of train.algorithms"
+        )
     if algorithm.plain is not None:
         return
     if algorithm.peer is not None:
@@ -145,13 +157,13 @@ def learner_of(
     """The loop that an entry of `algorithms` asks for, in its form for this cohort."""
     settings, ordinal = algorithm.ogsrl or OgsrlParams(), all_ordinal(problem.history)
     if algorithm.ogsrl is not None and ordinal and not (settings.model or settings.cloning_only):
-        raise ModelError(
+        raise NoFormError(
             f"algorithms.{algorithm.name}.ogsrl.model: false has no form for ordinal doses; "
             "take it out of `train`, or set a discrete peer"
         )
     if isinstance(problem, TableProblem):
         if algorithm.cpo is not None:
-            raise ModelError("cpo: it has no form for a table; take it out of `train`")
+            raise NoFormError("cpo: it has no form for a table; take it out of `train`")
         return DiscreteOGSRL(problem, settings, seed, steps)
     if algorithm.cpo is not None:
         return Cpo(problem, algorithm.cpo, seed, steps)
@@ -180,8 +192,9 @@ def train_seed(
 ) -> Seed:
     """Train, saving a policy every `checkpoint_every` steps and a checkpoint every refresh.
 
-    It happens where the problem lies; what is saved is the same wherever that is. Cloning and
-    d3rlpy's algorithms have no checkpoint before their end.
+    It happens where the problem lies, and what is saved can be read anywhere; bit for bit the same
+    comes of the same processor alone. Cloning and d3rlpy's algorithms have no checkpoint before
+    their end.
 
     KeyboardInterrupt passes through. The checkpoint stays: who moves the policies to where they
     belong removes it, so that a stage that was stopped does not train a finished seed again.
@@ -218,7 +231,7 @@ def _trained(
         learner = learner_of(problem, algorithm, done.seed, train.steps)
     except ModelError as error:
         _empty(place)
-        done.status = str(error)
+        done.failed(error)
         return done
     period = period_of(algorithm, train)[1]
     told = period if algorithm.cpo is not None else TOLD  # an update of CPO is not divided
@@ -241,7 +254,7 @@ def _trained(
                 _keep(learner.policy, problem, algorithm, done, place, learner.step)
             _save(learner, done, place)
     except ModelError as error:
-        done.status = str(error)
+        done.failed(error)
     return done
 
 
@@ -251,7 +264,7 @@ def _kept_plain(
     try:
         _keep(_plain(problem, name), problem, algorithm, done, place, 0)
     except ModelError as error:
-        done.status = str(error)
+        done.failed(error)
 
 
 def _plain(problem: AnyProblem, name: str) -> Actor:
@@ -304,7 +317,7 @@ def _peer(
     try:
         actor = fit_peer(name, problem.rows, problem.history, train.steps, seed, progress)
     except ModelError as error:
-        done.status = str(error)
+        done.failed(error)
     else:
         _keep(actor, problem, algorithm, done, place, train.steps)
 
@@ -321,7 +334,7 @@ def _cloned(
         learner = learner_of(problem, algorithm, done.seed, 0)
         learner.begin()
     except ModelError as error:
-        done.status = str(error)
+        done.failed(error)
     else:
         _keep(learner.policy, problem, algorithm, done, place, settings.start_steps)
     progress(settings.start_steps)
@@ -332,6 +345,7 @@ def _save(learner: AnyLearner | None, done: Seed, place: Place) -> None:
     config: Mapping[str, Any] = {
         "made_of": place.made_of,
         "status": done.status,
+        "formless": done.formless,
         "log": done.log,
         "steps": done.steps,
     }
@@ -354,7 +368,7 @@ def _resume(learner: AnyLearner | None, done: Seed, place: Place) -> bool:
         tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
         here = torch.get_default_device()  # but for the generator's state, which never leaves
         learner.restore({n: t if n == GENERATOR else t.to(here) for n, t in tensors.items()})
-    done.status = config["status"]
+    done.status, done.formless = config["status"], config["formless"]
     done.log.extend(config["log"])
     done.steps.extend(config["steps"])
     return True

@@ -147,7 +147,9 @@ def select(
         asked = (screened[one.name], clinicians, cohort, max_refusal)
         broken[one.name], room[one.name] = broken_in_screen(*asked), room_in_screen(*asked)
         say("candidates", 1)
-    finalists = _finalists(candidates, screened, broken, room, cohort, params)
+    same = _same(screened)  # a plain policy or a table comes to the same with every seed
+    distinct = [one for one in candidates if one.name not in same]
+    finalists = _finalists(distinct, screened, broken, room, cohort, params)
     fqe = fit_fqe(
         validation,
         {CLINICIANS: nobody, **{one.name: one.deployed for one in finalists}},
@@ -176,6 +178,8 @@ def select(
 
     def reason(one: Candidate) -> str:
         mine = judged.get(one.name)
+        if one.name in same:
+            return f"the same policy as {same[one.name]}"
         if mine is None:
             others = [screened[finalist.name] for finalist in finalists]
             return why_not_finalist(broken[one.name], screened[one.name], others, cohort)
@@ -198,6 +202,18 @@ def select(
         for one in candidates
     )
     return Selection(chosen, order[0], verdicts, clinicians, fqe)
+
+
+def _same(screened: Mapping[str, Screened]) -> dict[str, str]:
+    """Whose equal stands before them, and who that is; an equal must not take another's place."""
+    found: dict[str, str] = {}
+    names = list(screened)
+    for i, name in enumerate(names):
+        earlier = (n for n in names[:i] if n not in found)
+        equal = next((n for n in earlier if screened[name].same(screened[n])), None)
+        if equal is not None:
+            found[name] = equal
+    return found
 
 
 def _finalists(

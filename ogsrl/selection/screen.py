@@ -64,6 +64,11 @@ class Screened:
     deferred: torch.Tensor
     ever_deferred: torch.Tensor
 
+    def same(self, other: Screened) -> bool:
+        """Whether it did the same to everybody, bit for bit: with shared luck, it is the same."""
+        mine, theirs = ([*one.each.values(), one.steps, one.deferred] for one in (self, other))
+        return all(map(torch.equal, mine, theirs))
+
     @property
     def steps_deferred(self) -> float:
         """Share of all steps."""

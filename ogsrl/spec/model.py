@@ -172,7 +172,9 @@ class ProtocolRule(Section):
     """One line of a protocol: a dose, or a change of the dose last given."""
 
     when: str | None = Field(
-        None, description="Expression on the state; the first line that holds counts. None: always."
+        None,
+        description="Expression on the state, gaps filled as `missing` says; the first line that "
+        "holds counts. None: always.",
     )
     dose: float | None = Field(None, description="The dose, in its unit.")
     change: float | None = Field(None, description="Added to the dose last given; 0 keeps it.")
@@ -183,7 +185,7 @@ class Protocol(Section):
 
     label: str = Field("", description="The protocol's name as a clinician says it.")
     reference: str = Field("", description="Where it was published.")
-    doses: dict[str, Annotated[tuple[ProtocolRule, ...], Field(min_length=1)]] = Field(
+    doses: dict[str, tuple[ProtocolRule, ...]] = Field(
         description="Of every dose its lines, the last one without `when`."
     )
 

@@ -146,8 +146,9 @@ def test_the_table_shows_no_patient_and_every_policy(
     place: Place, work: Path, clinicians: Truth
 ) -> None:
     found, deferring = result(always_defers(place), place, work, clinicians)
-    text = table({"clinicians": clinicians, "nobody": deferring}, clinicians)
+    text = table({"clinicians": clinicians, "nobody": deferring}, clinicians, {"nobody": 0.0123})
     lines = text.splitlines()
+    assert ["+0.0123" in line for line in lines] == [False, False, True]
     assert [line.split()[0] for line in lines] == ["policy", "clinicians", "nobody"]
     assert f"{found.mortality:.4f}" in lines[2]
 

@@ -1,9 +1,10 @@
 """An accelerator that is not there: tensors that say they lie on it, held by the processor.
 
 `python -m tests.policies.pretend` trains a seed of each loop on it and on the processor, and says
-whether the same came of both. An operation that mixes tensors of the two is an error, as it is on a
-real accelerator; what a real one rounds differently is not seen. Run by test_devices in a process
-of its own, since torch can have one such device a process and forgets it never.
+whether the same came of both; d3rlpy's algorithms know real devices alone. An operation that mixes
+tensors of the two is an error, as it is on a real accelerator; what a real one rounds differently,
+or draws by a generator of its own, is not seen. Run by test_devices in a process of its own, since
+torch can have one such device a process and never forgets it.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
-from unittest.mock import patch
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from ogsrl.behaviour.config import BehaviourParams, NeuralParams
+from ogsrl.behaviour.fitting import fit
+from ogsrl.behaviour.policy import Behaviour
 from ogsrl.policies.config import (
     AlgorithmParams,
     CpoParams,
@@ -32,6 +36,7 @@ from ogsrl.policies.config import (
 from ogsrl.policies.devices import moved
 from ogsrl.policies.problem import Problem
 from ogsrl.policies.training import Place, train_seed
+from tests.guardian.cohorts import simulated
 from tests.policies.test_learner import SMALL, problem
 
 NAME = "pretend"
@@ -55,6 +60,7 @@ ENTRIES = {
     "marginal": AlgorithmParams(name="a", plain="marginal"),
     "denoised": AlgorithmParams(name="a", plain="denoised"),
     "zero": AlgorithmParams(name="a", plain="zero"),
+    "neural": AlgorithmParams(name="a", ogsrl=SMALL),  # of another behaviour
 }
 TRAIN = TrainParams(steps=40, checkpoint_every=20)
 
@@ -147,6 +153,18 @@ def _index(at: Any, device: torch.device) -> Any:
     return found if isinstance(at, tuple) else found[0]
 
 
+def neural() -> Behaviour:
+    """b of the other kind."""
+    parts, small = simulated()[0], NeuralParams(hidden=16, head=8, max_epochs=1)
+    return fit(
+        parts["train"],
+        parts["calibration"],
+        parts["validation"],
+        BehaviourParams(kinds=("neural",), knots=8, neural=small),
+        torch.Generator().manual_seed(0),
+    )
+
+
 def trained(made: Problem, entry: AlgorithmParams, folder: Path) -> dict[str, Any]:
     """A seed stopped half way, and gone on with: its log and the bytes of its last policy."""
 
@@ -176,18 +194,15 @@ def main() -> None:
     _setup_privateuseone_for_python_backend(NAME)
     library = torch.library.Library("_", "IMPL")
     library.fallback(done, "PrivateUse1")
-    here = problem()
-    there = moved(here, torch.device(f"{NAME}:0"))
+    boosted = problem()
+    made = {"neural": replace(boosted, behaviour=neural())}
     said = {}
     for name, entry in ENTRIES.items():
+        here = made.get(name, boosted)
+        there = moved(here, torch.device(f"{NAME}:0"))
         with tempfile.TemporaryDirectory() as folder:
             usual = trained(here, entry, Path(folder) / "here")
-            # torch has no generator for such a device: the processor's draws stand for its own
-            drawn = patch(
-                "ogsrl.policies.loop.generator_on",
-                lambda _, seed: torch.Generator().manual_seed(seed),
-            )
-            with Made(), drawn:
+            with Made():
                 other = trained(there, entry, Path(folder) / "there")
         said[name] = {"status": other["status"], "same": usual == other}
     json.dump(said, sys.stdout)

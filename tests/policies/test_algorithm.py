@@ -373,5 +373,5 @@ def test_d3rlpy_is_imported_when_asked_for_and_prints_nothing() -> None:
 
 
 def test_another_device_is_refused_not_ignored() -> None:
-    with pytest.raises(ModelError, match="device: cuda:0: OGSRL's loop"):
+    with pytest.raises(ModelError, match="device: cuda:0: behind d3rlpy's"):
         OGSRLConfig().create(device="cuda:0")

@@ -11,16 +11,19 @@ import pytest
 import torch
 
 from ogsrl.errors import SpecError
+from ogsrl.policies.codes import DoseLevels
 from ogsrl.policies.config import AlgorithmParams, TrainParams
 from ogsrl.policies.devices import CPU, checked, moved
 from ogsrl.policies.saved import load_policy
 from ogsrl.policies.training import Place, train_seed
+from tests.policies.problems import three_levels
 from tests.policies.test_learner import SMALL, problem
 
 ROOT = Path(__file__).parents[2]
 NO_CUDA = "CUDA IS NOT HERE: `device: cuda` was tried on a pretended accelerator alone"
 
 
+@pytest.mark.slow
 def test_every_loop_comes_to_the_same_bits_on_a_pretended_accelerator() -> None:
     command = [sys.executable, "-m", "tests.policies.pretend"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -48,6 +51,12 @@ def test_what_is_moved_leaves_the_original_alone() -> None:
     assert other.device == other.dynamics.fitted.noise.device == torch.device("meta")
     assert other.shared is not made.shared
     assert other.history.names == made.history.names
+
+
+def test_levels_are_made_where_tensors_are_made() -> None:
+    with torch.device("meta"):
+        assert DoseLevels.of(three_levels()).levels.device == torch.device("meta")
+    assert DoseLevels.of(three_levels()).levels.device == CPU
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_CUDA)

@@ -35,6 +35,8 @@ SMALL = OgsrlParams(
     value_batch=64,
 )
 
+COHORT = simulated()[0]["train"].history.preparation.cohort
+
 
 @cache
 def problem() -> Problem:
@@ -277,18 +279,18 @@ def test_another_run_s_checkpoint_is_not_gone_on_from(tmp_path: Path) -> None:
 def test_settings_that_do_not_go_together_are_named(tmp_path: Path) -> None:
     odd = AlgorithmParams(name="ogsrl", ogsrl=SMALL)
     with pytest.raises(SpecError, match=r"train\.checkpoint_every: 30 .*algorithms\.ogsrl\.ogsrl"):
-        check(odd, TrainParams(steps=60, checkpoint_every=30))
+        check(odd, TrainParams(steps=60, checkpoint_every=30), COHORT)
     with pytest.raises(SpecError, match=r"algorithms\.x\.peer: d3rlpy_sac is not known; there are"):
-        check(AlgorithmParams(name="x", peer="d3rlpy_sac"), TrainParams())
+        check(AlgorithmParams(name="x", peer="d3rlpy_sac"), TrainParams(), COHORT)
 
 
 def test_a_key_that_the_loop_does_not_read_is_named() -> None:
     offline = OgsrlParams(model=False, refresh=10, clinicians=0.1)
     with pytest.raises(SpecError, match=r"algorithms\.x\.ogsrl: clinicians, refresh: not read"):
-        check(AlgorithmParams(name="x", ogsrl=offline), TrainParams())
+        check(AlgorithmParams(name="x", ogsrl=offline), TrainParams(), COHORT)
     online = AlgorithmParams.model_validate({"name": "x", "ogsrl": {"offline": {"alpha": 1.0}}})
     with pytest.raises(SpecError, match=r"ogsrl: offline: not read by the loop in the model"):
-        check(online, TrainParams())
+        check(online, TrainParams(), COHORT)
 
 
 def test_states_that_do_not_know_their_step_are_refused() -> None:

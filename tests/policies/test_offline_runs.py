@@ -96,8 +96,8 @@ def shipped() -> dict[str, OgsrlParams]:
 
 def test_baselines_of_params_yaml_are_what_their_names_say() -> None:
     entries = shipped()
-    assert {"prdc", "cost_penalised_prdc", "lagrangian", "td3bc_own"} == set(entries)
-    assert not any(entry.guardian for entry in entries.values())
+    assert {"prdc", "cost_penalised_prdc", "lagrangian", "td3bc_own", "no_model"} == set(entries)
+    assert [name for name, entry in entries.items() if entry.guardian] == ["no_model"]
     said = {}
     for name, entry in entries.items():
         small = AlgorithmParams(name=name, ogsrl=with_(entry, hidden=16, batch_size=32))
@@ -109,7 +109,7 @@ def test_baselines_of_params_yaml_are_what_their_names_say() -> None:
         said[name] = learner.measured()
     constraint = next(iter(sepsis().limits))
     assert [f"mu_{constraint}" in row for row in said.values()] == [
-        name in ("cost_penalised_prdc", "lagrangian") for name in said
+        name in ("cost_penalised_prdc", "lagrangian", "no_model") for name in said
     ]
     assert said["cost_penalised_prdc"][f"mu_{constraint}"] > 0
     assert ["dataset_distance" in row for row in said.values()] == [

@@ -145,6 +145,22 @@ def test_who_is_estimated_to_be_worse_than_clinicians_is_not_chosen() -> None:
     assert judged.gain.estimate < 0
 
 
+def test_the_same_policy_twice_does_not_take_two_places() -> None:
+    layout = validation().history
+    copies = [
+        Candidate(f"copy {i}", "plain", i, "last", deployed(Steers(layout))) for i in range(3)
+    ]
+    others = [candidates()[name] for name in ("nothing", "clone")]
+    grounds = Grounds(validation(), LineClinicians(layout), model(), MAX_REFUSAL)
+    params = PARAMS.model_copy(update={"finalists": 2})
+    found = select([*copies, *others], grounds, params, torch.Generator().manual_seed(1))
+    judged = {one.candidate.name for one in found.verdicts if one.judged}
+    assert judged >= {"copy 0", "clone"}
+    assert judged.isdisjoint({"copy 1", "copy 2"})
+    assert found.chosen is copies[0]
+    assert [verdict(found, f"copy {i}").reason for i in (1, 2)] == ["the same policy as copy 0"] * 2
+
+
 def test_cloning_is_always_judged_and_named_for_what_it_is() -> None:
     params = PARAMS.model_copy(update={"finalists": 1})
     among = chosen_of(["clone", "steers"], params)

@@ -603,6 +603,26 @@ EDITS = {
         *("protocol_bounds", "dose: 500}", "dose: 50000}", "doses.fluid[0].dose"),
         "not inside the bounds",
     ),
+    "a protocol between two levels": protocol_with(
+        *("protocol_order", "- {dose: 1}", "- {dose: 0.6}", "doses.oxygen[1].dose"),
+        "not a whole level",
+    ),
+    "a protocol below the smallest dose": protocol_with(
+        *("protocol_order", "dose: 500}", "dose: 10}", "doses.fluid[0].dose", "it would be 0"),
+    ),
+    "a protocol's change between two orders": protocol_with(
+        *("protocol_order", "change: 250}", "change: 33.3}", "doses.fluid[1].change", "multiple")
+    ),
+    "a protocol's change beyond everything": protocol_with(
+        *("protocol_bounds", "change: -250}", "change: -1e6}", "doses.fluid[2].change", "bound")
+    ),
+    "a dose without a line": Edit(
+        "protocol_empty",
+        "guardian:\n",
+        PROTOCOL.partition("    fluid:")[0] + "    fluid: []\n    oxygen: [{dose: 0}]\nguardian:\n",
+        "protocol.doses.fluid",
+        "at least one line",
+    ),
     "a protocol on an unknown column": protocol_with(
         *("expression_column", "age > 70", "aeg > 70", "doses.oxygen[0].when", "mean `age`")
     ),

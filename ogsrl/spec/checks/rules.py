@@ -10,8 +10,10 @@ from ogsrl.spec.expressions import Expression, ExpressionError, parse_expression
 from ogsrl.spec.grammar import Column, Number, Unary
 from ogsrl.spec.grammar import format_number as number
 from ogsrl.spec.mistakes import Path, suggestion
-from ogsrl.spec.model import Interval, Limit, Protocol
+from ogsrl.spec.model import Interval, Limit, Protocol, ProtocolRule
 
+#: A dose this near to a whole number of increments is one.
+NEAR = 1e-6
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
@@ -51,6 +53,8 @@ def _check_protocol(parts: Parts, protocol: Protocol) -> None:
         message = f"nothing is said of {', '.join(absent)}; a protocol gives every dose"
         tree.add(told, "protocol_absent", message)
     for name, lines in protocol.doses.items():
+        if not lines:
+            tree.add((*told, name), "protocol_empty", "needs at least one line, found none")
         for i, line in enumerate(lines):
             path, last = (*told, name, i), i == len(lines) - 1
             if (line.dose is None) == (line.change is None):
@@ -62,12 +66,32 @@ def _check_protocol(parts: Parts, protocol: Protocol) -> None:
                 tree.add((*path, "when"), "protocol_open", message)
             if not last and line.when is None:
                 tree.add(path, "protocol_dead", "always holds; the lines after it never count")
-            low, high = _range(parts, name) or (-math.inf, math.inf)
-            if line.dose is not None and low <= high and not low <= line.dose <= high:
-                message = (
-                    f"{number(line.dose)} is not inside the bounds [{number(low)}, {number(high)}]"
-                )
-                tree.add((*path, "dose"), "protocol_bounds", message)
+            _check_given(parts, path, name, line)
+
+
+def _check_given(parts: Parts, path: Path, name: str, line: ProtocolRule) -> None:
+    """A dose, or a change, that can be ordered as it stands."""
+    action, tree = parts.actions.get(name), parts.tree
+    low, high = _range(parts, name) or (-math.inf, math.inf)
+    if action is None or not low <= high:
+        return
+    dose, change = line.dose, line.change
+    if dose is not None and not low <= dose <= high:
+        message = f"{number(dose)} is not inside the bounds [{number(low)}, {number(high)}]"
+        tree.add((*path, "dose"), "protocol_bounds", message)
+        return
+    if change is not None and abs(change) > high - low:
+        message = f"{number(change)} is more than from one bound to the other"
+        tree.add((*path, "change"), "protocol_bounds", message)
+    if dose is not None and 0 < dose < action.min_dose:
+        message = f"{number(dose)} is below min_dose {number(action.min_dose)}: it would be 0"
+        tree.add((*path, "dose"), "protocol_order", message)
+    step = 1.0 if action.kind == "ordinal" else action.increment
+    for key, value in (("dose", dose), ("change", change)):
+        if value is not None and step and abs(value / step - round(value / step)) > NEAR:
+            what = "a whole level" if action.kind == "ordinal" else f"a multiple of {number(step)}"
+            message = f"{number(value)} is not {what}; it would be rounded"
+            tree.add((*path, key), "protocol_order", message)
 
 
 def _check_expression(
