@@ -88,7 +88,7 @@ class OgsrlParams(_Frozen):
     value_batch: int = Field(512, ge=8, description="Model rows of a critics' step.")
     actor_rate: float = Field(6e-4, gt=0, le=1, description="Learning rate of the actor.")
     critic_rate: float = Field(1e-3, gt=0, le=1, description="Learning rate of the critics.")
-    target_rate: float = Field(0.02, gt=0, le=1, description="How fast targets follow critics.")
+    target_rate: float = Field(0.05, gt=0, le=1, description="How fast targets follow critics.")
     discount: float | None = Field(
         1.0, gt=0, le=1, description="Of the reward in training; null: the cohort's."
     )
@@ -130,7 +130,13 @@ class OgsrlParams(_Frozen):
     refusal_start: float = Field(1.0, ge=0, description="mu_g at the first step.")
     refusal_proportional: float = Field(0.5, ge=0, description="P of mu_g.")
     refusal_integral: float = Field(0.15, ge=0, description="I of mu_g.")
-    margin: float = Field(0.03, gt=0, description="tau of the softplus, in ranks.")
+    margin: float = Field(0.03, gt=0, description="First tau of the softplus, in ranks.")
+    last_margin: float = Field(
+        0.015,
+        gt=0,
+        description="The last, reached at four fifths of the steps: wide while the actor still "
+        "swings, narrow where it settles.",
+    )
     margin_weight: float = Field(2.0, ge=0, description="Weight of the softplus.")
     clinicians: float = Field(
         0.0, ge=0, description="Weight of the squared distance from the logged dose."

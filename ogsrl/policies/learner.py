@@ -32,6 +32,8 @@ from ogsrl.policies.rollouts import Rows, Shares, World
 
 #: The least share of the actor's rate, at the end.
 LEAST_RATE = 0.05
+#: The share of the steps in which the margin narrows.
+NARROWS = 0.8
 #: Logged decisions whose nearest pairs are looked at for the log.
 PROBED = 256
 
@@ -252,6 +254,13 @@ class Learner(Loop):
         return real, torch.cat([real.states, rows.states[modelled]])
 
     @property
+    def margin(self) -> float:
+        """The softplus' tau at this step."""
+        params, narrows = self.params, NARROWS * max(self.steps, 1)
+        share = min(self.step / narrows, 1.0)
+        return params.margin + share * (params.last_margin - params.margin)
+
+    @property
     def index(self) -> DatasetIndex:
         """The logged pairs; made anew, never saved."""
         return dataset_index(self.problem, self.params.dataset)
@@ -292,7 +301,7 @@ class Learner(Loop):
         margin = torch.zeros(())
         threshold = problem.threshold if params.guardian else None
         if threshold is not None:
-            felt = softly_beyond(decided.score, threshold, params.margin)
+            felt = softly_beyond(decided.score, threshold, self.margin)
             margin = self.refusals.values[0] * felt
         apart = (proposed[: len(logged)] - logged).square().sum(1).mean()
         total = value.mean() + params.margin_weight * margin + params.clinicians * apart

@@ -51,6 +51,7 @@ IN_MODEL = {
     "clinicians",
     "disagreement",
     "on_refusal",
+    "last_margin",
 }
 Progress = Callable[[int], None]
 AnyLearner = Learner | OfflineLearner | Cpo | DiscreteOGSRL

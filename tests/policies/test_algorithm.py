@@ -116,7 +116,8 @@ def test_fit_is_our_loop_bit_for_bit_and_nothing_is_drawn_elsewhere() -> None:
 
 
 def test_fit_finds_the_best_dose_through_the_model() -> None:
-    quick = SMALL.model_copy(update={"actor_rate": 1e-2, "clinicians": 0.0})
+    # slow targets: what follows the worst doses is never rolled out, and its value extrapolated
+    quick = SMALL.model_copy(update={"actor_rate": 1e-2, "clinicians": 0.0, "target_rate": 0.02})
     algorithm = OGSRLConfig.of(quick, 200).create().attach(made())
     x = np.linspace(-0.9, 0.9, 20, dtype=np.float32)[:, None]
     asked = np.concatenate([x, np.zeros_like(x)], 1)

@@ -207,6 +207,15 @@ def test_a_refusal_that_ends_the_stay_counts_as_a_death() -> None:
     assert float(told["stop"].totals[1]) > float(told["go_on"].totals[1])
 
 
+def test_the_margin_narrows_with_the_steps_and_stays_narrow() -> None:
+    settings = SMALL.model_copy(update={"margin": 0.03, "last_margin": 0.01})
+    learner = Learner(problem(), settings, 0, 100)
+    told = []
+    for learner.step in (0, 40, 80, 100, 500):
+        told.append(learner.margin)
+    assert told == pytest.approx([0.03, 0.02, 0.01, 0.01, 0.01])
+
+
 def test_a_quadratic_penalty_rises_with_the_excess_and_forgets_it() -> None:
     limits = torch.tensor([0.1])
     held = cost_multipliers(limits, SMALL.model_copy(update={"multipliers": "quadratic", "aim": 1}))
