@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from ogsrl.cli import main
 from ogsrl.spec import load_cohort
-from tests.spec.planted import BASE
+from tests.spec.edit import BASE
 from tests.spec.test_draft import diabetes
 
 SEPSIS = str(Path(__file__).parents[1] / "data_contracts" / "sepsis.yaml")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ogsrl.errors import SpecError
 from ogsrl.spec import Cohort, CohortFileError, Mistake, load_cohort, parse_cohort
-from tests.spec.planted import BASE, BROKEN_FORM, EDITS
+from tests.spec.edit import BASE
+from tests.spec.planted import BROKEN_FORM, EDITS
 
 SEPSIS = Path(__file__).parents[2] / "data_contracts" / "sepsis.yaml"
 

@@ -8,7 +8,8 @@ from ogsrl.spec import Limit, load_cohort, parse_cohort, parse_expression
 from ogsrl.spec.hints import hints
 from ogsrl.spec.show import show
 from ogsrl.spec.words import expression_words, limit_words, reward_words
-from tests.spec.planted import BASE, PROTOCOL
+from tests.spec.edit import BASE
+from tests.spec.planted_rules import PROTOCOL
 
 SEPSIS = load_cohort(Path(__file__).parents[2] / "data_contracts" / "sepsis.yaml")
 
