@@ -124,17 +124,14 @@ class Margins:
 
 
 def margins(truth: Truth, clinicians: Truth, cohort: Cohort, max_refusal: float) -> Margins:
-    """A policy's true costs against the limits that follow from the clinicians' true costs.
-
-    Refusals are a share as constraints' costs are: of max_steps, whoever ends earlier.
-    """
+    """A policy's true costs against the limits that follow from the clinicians' true costs."""
     if truth.common != clinicians.common:
         raise ValueError("the policy and the clinicians were measured on different patients")
     excess = {
         name: truth.costs[name] - limit_of(entry.limit, clinicians.costs[name])
         for name, entry in cohort.constraints.items()
     }
-    return Margins(excess, truth.steps_deferred * truth.steps / cohort.max_steps - max_refusal)
+    return Margins(excess, truth.steps_deferred - max_refusal)
 
 
 def table(

@@ -39,6 +39,9 @@ def main() -> None:
 def _command(name: str, what: str) -> click.Command:
     @click.option("--cohort", help="Name of a file in data_contracts/; default: params.yaml's.")
     def command(cohort: str | None, algorithm: str | None = None) -> None:
+        if algorithm is not None and not re.fullmatch(COHORT_NAME, algorithm):
+            print("--algorithm: small letters, digits and _, as in params.yaml", file=sys.stderr)
+            sys.exit(1)
         module = importlib.import_module(f"pipelines.{name}")
         sys.exit(run_stage(Stage(name, _cohort(cohort), item=algorithm), module.run))
 

@@ -81,6 +81,11 @@ def parse_params(values: Mapping[str, Any], overrides: Mapping[str, Any], where:
     ...
     ogsrl.errors.SpecError: params.yaml: prepare.spilt: unknown key; the nearest is prepare.split
     """
+    if "algorithms" in (overrides.get("train") or {}):
+        raise SpecError(
+            f"{where}: overrides.train.algorithms: dvc.yaml makes a stage of each algorithm of "
+            "params.yaml; set train.algorithms there, or with `dvc exp run -S train.algorithms=...`"
+        )
     merged = _merge(values, overrides)
     try:
         return Params.model_validate(merged)

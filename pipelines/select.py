@@ -39,6 +39,11 @@ def run(stage: Stage) -> None:
     guardian = kind.load(stage.model("guardian"), history, asked)
     candidates = list(_candidates(stage, history, behaviour, guardian))
     params = stage.params.select
+    if params.cloning not in stage.params.train.algorithms:
+        stage.say(
+            f"select.cloning: {params.cloning} is not in train.algorithms: nobody is compared with "
+            "behaviour cloning"
+        )
     if not candidates:
         training = {a: _status(stage, a)["status"] for a in stage.params.train.algorithms}
         _write(stage, history, None, nothing_to_select_report(training, params))

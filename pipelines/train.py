@@ -70,7 +70,11 @@ def _train(stage: Stage, algorithm: AlgorithmParams) -> None:
     train, directory = stage.params.train, stage.model("policies", algorithm.name)
     total = len(train.seeds) * steps_of(algorithm, train)
     with stage.progress(f"{algorithm.name}, {len(train.seeds)} seeds, steps", total) as update:
-        seeds = _all_seeds(stage, algorithm, update)
+        try:
+            seeds = _all_seeds(stage, algorithm, update)
+        except KeyboardInterrupt:
+            stage.say(f"{algorithm.name}: what was done is kept; run it again, and it goes on")
+            raise
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     if isinstance(seeds, str):

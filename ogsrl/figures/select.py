@@ -84,7 +84,7 @@ def finalists(report: Mapping[str, Any]) -> Figure:
             axes.set_xlabel(f"{name}: {'beyond what is allowed' if kind == 'relative' else 'cost'}")
         kept = [one["fqe"]["refusal"] for one in judged]
         _bounds(rest[-1], [""] * len(names), kept, kept[0]["limit"])
-        rest[-1].set_xlabel("steps deferred, share of max_steps")
+        rest[-1].set_xlabel("share of steps deferred")
 
     return drawn(WIDTH + 3.2 * (1 + len(limits)), 1.6 + 0.5 * len(names), draw)
 

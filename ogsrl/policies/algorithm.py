@@ -22,6 +22,7 @@ from typing_extensions import override
 from ogsrl.errors import ModelError
 from ogsrl.policies.actors import NetworkActor
 from ogsrl.policies.algorithm_impl import NOT_ATTACHED, OGSRLImpl
+from ogsrl.policies.codes import StateCodes
 from ogsrl.policies.config import OgsrlParams, TrainParams
 from ogsrl.policies.devices import CPU
 from ogsrl.policies.learner import Learner
@@ -108,6 +109,11 @@ class OGSRL(QLearningAlgoBase[OGSRLImpl, OGSRLConfig]):
         config, old = self._config, self._impl
         if problem.device != CPU:
             raise ModelError("attach: behind d3rlpy's interface a problem lies on the processor")
+        if StateCodes.of(problem.history).levels:
+            raise ModelError(
+                "attach: d3rlpy's interface takes states as numbers, and this cohort has codes "
+                "among them; train it by the stage train"
+            )
         config.constraints = list(problem.limits)
         if config.params.discount is None:
             config.gamma = problem.history.preparation.cohort.discount

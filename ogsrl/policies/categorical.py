@@ -10,7 +10,7 @@ import torch
 
 from ogsrl.errors import ModelError
 from ogsrl.policies.actors import LevelsActor
-from ogsrl.policies.codes import DoseLevels, StateCodes
+from ogsrl.policies.codes import DoseLevels
 from ogsrl.policies.config import OgsrlParams
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.learner import Learner, Real
@@ -46,7 +46,6 @@ class LevelsLearner(Learner):
     def __init__(self, problem: Problem, params: OgsrlParams, seed: int, steps: int) -> None:
         """Nothing is trained yet; `steps` is how many there will be, for the falling rate."""
         super().__init__(problem, params, seed, steps)
-        self.codes = StateCodes.of(problem.history)
         self.levels = DoseLevels.of(problem.history)
         if len(self.levels) > MOST_TRIED:
             raise ModelError(
@@ -93,7 +92,7 @@ class LevelsLearner(Learner):
         tried = self.levels.levels.to(states.dtype).repeat(len(states), 1)
         rows, _ = world.act(states.repeat_interleave(count, 0), tried, self.generator)
         rows = self._doubted(rows)
-        after = self.targets.answer(rows.next_states)[..., 0].T
+        after = self.targets.answer(self.codes.inputs(rows.next_states))[..., 0].T
         worth = rows.now + rows.going[:, None] * self._discounts * after
         return (worth * self._weights()).sum(1).reshape(len(states), count)
 

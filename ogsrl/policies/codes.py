@@ -55,6 +55,10 @@ class StateCodes:
     def _plain(self) -> list[int]:
         return [i for i in range(self.columns) if i not in self.levels]
 
+    def numbers(self, states: torch.Tensor) -> torch.Tensor:
+        """(rows, columns) without codes: the first columns of `inputs`."""
+        return states[:, self._plain] if self.levels else states
+
     def inputs(self, states: torch.Tensor) -> torch.Tensor:
         """(rows, width): numbers, then one column a level; an unknown code has none of them.
 
@@ -64,7 +68,7 @@ class StateCodes:
         """
         if not self.levels:
             return states
-        parts = [states[:, self._plain]]
+        parts = [self.numbers(states)]
         for place, levels in self.levels.items():
             known = torch.arange(levels, dtype=states.dtype, device=states.device)
             parts.append((states[:, place, None] == known).to(states.dtype))

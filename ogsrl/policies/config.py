@@ -5,9 +5,9 @@ Read by the train stage and by everything in this package. Holds no data.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 OnRefusal = Annotated[
     Literal["go_on", "stop"],
@@ -126,7 +126,12 @@ class OgsrlParams(_Frozen):
     )
     proportional: float = Field(1.0, ge=0, description="P of the multipliers.")
     integral: float = Field(0.1, ge=0, description="I of the multipliers.")
-    refusal_limit: float = Field(0.04, gt=0, lt=1, description="d_g, a share of max_steps.")
+    refusal_limit: float = Field(
+        0.04,
+        gt=0,
+        lt=1,
+        description="d_g, a share of max_steps; at most twice this share of the steps lived.",
+    )
     refusal_start: float = Field(1.0, ge=0, description="mu_g at the first step.")
     refusal_proportional: float = Field(0.5, ge=0, description="P of mu_g.")
     refusal_integral: float = Field(0.15, ge=0, description="I of mu_g.")
@@ -151,6 +156,12 @@ class OgsrlParams(_Frozen):
         DatasetParams(weight=0.01, listed=8000), description="The dataset constraint."
     )
     offline: OfflineParams = Field(OfflineParams(), description="Without a model alone.")
+
+    @model_validator(mode="after")
+    def _narrows(self) -> Self:
+        if "last_margin" in self.model_fields_set and self.last_margin > self.margin:
+            raise ValueError(f"last_margin: above margin, {self.margin}; it narrows, so set less")
+        return self
 
 
 class CpoParams(_Frozen):
@@ -184,7 +195,12 @@ class CpoParams(_Frozen):
     backtracks: int = Field(12, ge=1, description="Tries of the line search.")
     guardian: bool = Field(True, description="Whether the guardian is in the environment.")
     constraints: bool = Field(True, description="Whether costs count at all.")
-    refusal_limit: float = Field(0.04, gt=0, lt=1, description="d_g, a share of max_steps.")
+    refusal_limit: float = Field(
+        0.04,
+        gt=0,
+        lt=1,
+        description="d_g, a share of max_steps; at most twice this share of the steps lived.",
+    )
     on_refusal: OnRefusal = "go_on"
 
 
@@ -216,7 +232,7 @@ class TrainParams(_Frozen):
     algorithms: tuple[AlgorithmName, ...] = Field(
         ("bc", "td3bc", "ogsrl"), min_length=1, description="Which entries of `algorithms`."
     )
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(
         (0, 1, 2), min_length=1, description="Each is trained anew."
     )
     steps: int = Field(1800, ge=1, description="Gradient steps.")
@@ -226,6 +242,14 @@ class TrainParams(_Frozen):
         description="Steps between policies kept, a multiple of each refresh; see decision 14 "
         "before keeping earlier ones.",
     )
+
+    @field_validator("algorithms", "seeds")
+    @classmethod
+    def _once(cls, named: tuple[Any, ...]) -> tuple[Any, ...]:
+        twice = [str(one) for one in dict.fromkeys(named) if named.count(one) > 1]
+        if twice:
+            raise ValueError(f"{', '.join(twice)}: named twice; each is trained once")
+        return named
 
 
 def named(algorithms: dict[str, AlgorithmParams]) -> dict[str, AlgorithmParams]:

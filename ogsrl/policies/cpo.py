@@ -17,6 +17,7 @@ from ogsrl.policies.actors import NetworkActor
 from ogsrl.policies.config import CpoParams
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.episodes import Episodes
+from ogsrl.policies.limits import refusals_allowed
 from ogsrl.policies.loop import Loop, discounts
 from ogsrl.policies.networks import Adam, Perceptrons, Shape
 from ogsrl.policies.problem import REFUSAL, Problem
@@ -96,7 +97,7 @@ class Cpo(Loop):
         """Nothing is trained yet; `steps` are `train.steps`, of which an update counts as many."""
         super().__init__(problem, seed)
         self.params, self.steps = params, steps
-        columns, doses = problem.rows.states.shape[1], problem.rows.doses.shape[1]
+        columns, doses = self.codes.width, problem.rows.doses.shape[1]
         hidden, quantities = params.hidden, len(problem.quantities)
         self.actor = Perceptrons.drawn(Shape(1, columns, hidden, doses), self.generator)
         self.log_deviation = torch.full((doses,), math.log(params.deviation))
@@ -105,7 +106,8 @@ class Cpo(Loop):
         self._discounts = discounts(problem, params.discount, quantities)
         self._offset = problem.best_end if self._discounts[0] == 1 else 0.0
         limits = dict(problem.limits) if params.constraints else {}
-        self.limits = limits | ({REFUSAL: params.refusal_limit} if params.guardian else {})
+        allowed = refusals_allowed(params.refusal_limit, problem.lived)
+        self.limits = limits | ({REFUSAL: allowed} if params.guardian else {})
         self.multipliers = torch.zeros(len(self.limits))
         self.positive = torch.zeros(len(self.limits))
         self.updates = torch.zeros((), dtype=torch.int64)
@@ -114,13 +116,14 @@ class Cpo(Loop):
     @property
     def policy(self) -> NetworkActor:
         """The mean of the policy as it is now, apart from what training does next."""
-        return NetworkActor(self.actor.twin())
+        return NetworkActor(self.actor.twin(), self._own_codes)
 
     @property
     def deployed(self) -> Deployed:
         """What acts in the model; without the guardian, an ablation."""
         guardian = self.problem.guardian if self.params.guardian else None
-        return Deployed.of(NetworkActor(self.actor), guardian, self.problem.history)
+        acting = NetworkActor(self.actor, self._own_codes)
+        return Deployed.of(acting, guardian, self.problem.history)
 
     def begin(self) -> None:
         """Copy the clinicians, and value them."""
@@ -143,11 +146,15 @@ class Cpo(Loop):
         world = World(self.deployed, problem.behaviour, problem.dynamics, self._offset, stops)
         flat, shape = torch.cat([self.actor.flat, self.log_deviation]), self.actor.shape
         first = problem.first[self._drawn(len(problem.first), params.stays)]
+        codes = self.codes
         seen = Episodes.follow(
-            world, problem.rows.states[first], lambda s: Gaussian.of(shape, flat, s).draw(g), g
+            world,
+            problem.rows.states[first],
+            lambda s: Gaussian.of(shape, flat, codes.inputs(s)).draw(g),
+            g,
         )
-        values = self.critics.answer(seen.rows.states)[..., 0].T
-        after = self.critics.answer(seen.rows.next_states)[..., 0].T
+        values = self.critics.answer(codes.inputs(seen.rows.states))[..., 0].T
+        after = self.critics.answer(codes.inputs(seen.rows.next_states))[..., 0].T
         found = seen.advantages(values, after, self._discounts, params.decay)
         self._finite("an advantage", found)
         share = seen.shares(self._discounts)
@@ -162,7 +169,8 @@ class Cpo(Loop):
 
     def _improve(self, flat: torch.Tensor, seen: Episodes, advantages: torch.Tensor) -> Update:
         """One constrained step of the policy."""
-        shape, params, states = self.actor.shape, self.params, seen.rows.states
+        shape, params = self.actor.shape, self.params
+        states = self.codes.inputs(seen.rows.states)
         old = Gaussian.of(shape, flat, states)
         before = old.log_density(seen.proposed)
         # reward in spreads of the clinicians' returns, what is limited in units of its limit
@@ -227,7 +235,7 @@ class Cpo(Loop):
         """Product with H + damping, H the second derivative of the mean KL at the policy itself."""
         weight = seen.weight[rows] / seen.weight[rows].sum()
         networks, count = self.actor.twin(), self.actor.shape.parameters
-        mean = networks.forward(seen.rows.states[rows])[0].tanh()
+        mean = networks.forward(self.codes.inputs(seen.rows.states[rows]))[0].tanh()
         narrow = (-2 * flat[count:]).exp()  # 1 / sigma^2
         steep = weight[:, None] * narrow * (1 - mean.square()).square()
 
@@ -264,12 +272,14 @@ class Cpo(Loop):
         }
         mu = dict(zip(self.limits, self.multipliers.tolist(), strict=True))
         binds = dict(zip(self.limits, self.positive.tolist(), strict=True))
+        updates = max(int(self.updates), 1)
         said[f"mu_{REFUSAL}"] = mu.get(REFUSAL, 0.0)
+        said[f"active_{REFUSAL}"] = binds.get(REFUSAL, 0.0) / updates
         for name, limit in self.problem.limits.items():
             said[f"cost_{name}"] = float(totals[name])
             said[f"limit_{name}"] = limit
             said[f"mu_{name}"] = mu.get(name, 0.0)
-            said[f"active_{name}"] = binds.get(name, 0.0) / max(int(self.updates), 1)
+            said[f"active_{name}"] = binds.get(name, 0.0) / updates
         return said
 
     def _vectors(self) -> dict[str, torch.Tensor]:

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 
 import torch
 
-from ogsrl.errors import ModelError
+from ogsrl.errors import NoFormError
 from ogsrl.policies.actors import TableActor
 from ogsrl.policies.config import OgsrlParams
 from ogsrl.policies.deployed import Deployed
+from ogsrl.policies.limits import refusals_allowed
 from ogsrl.policies.multipliers import ExactMultipliers
 from ogsrl.policies.problem import REFUSAL
 from ogsrl.policies.table import Table, TableProblem, Valued
@@ -55,14 +56,14 @@ class DiscreteOGSRL:
             ("on_refusal", params.on_refusal, ("go_on",)),
         ):
             if asked not in known:
-                raise ModelError(
+                raise NoFormError(
                     f"ogsrl.{name}: {asked} has no form for a table; set {' or '.join(known)}"
                 )
         limits = params.aim * torch.tensor(list(problem.limits.values()))
         fixed = 0.0 if params.multipliers == "adapted" else params.fixed_multiplier
         self.costs = ExactMultipliers.at(limits, fixed, params.integral or 1.0)
         self.refusals = ExactMultipliers.at(
-            torch.tensor([params.refusal_limit]),
+            torch.tensor([refusals_allowed(params.refusal_limit, problem.lived)]),
             params.refusal_start if params.guardian else 0.0,
             params.refusal_integral or 1.0,
         )
@@ -119,8 +120,8 @@ class DiscreteOGSRL:
             "value": float(seen.totals[0]),
             "refusal": totals[REFUSAL],
             "deferred": seen.deferred,
-            "disagreement": 0.0,
             f"mu_{REFUSAL}": float(self.refusals.values[0]),
+            f"active_{REFUSAL}": float(self.refusals.active[0]),
             "scale": float(seen.totals.abs().mean()),
             "feasible": float(self._excess(seen) <= NEAR),
         }

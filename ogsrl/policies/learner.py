@@ -82,7 +82,7 @@ class Learner(Loop):
         """Nothing is trained yet; `steps` is how many there will be, for the falling rate."""
         super().__init__(problem, seed)
         self.params, self.steps = params, steps
-        columns, doses = problem.rows.states.shape[1], problem.rows.doses.shape[1]
+        columns, doses = self.codes.width, problem.rows.doses.shape[1]
         hidden, quantities = params.hidden, len(problem.quantities)
         self.actor = Perceptrons.drawn(Shape(1, columns, hidden, doses), self.generator)
         self.critics = Perceptrons.drawn(Shape(quantities, columns, hidden, 1), self.generator)
@@ -91,12 +91,13 @@ class Learner(Loop):
         self.actor_adam = Adam(self.actor, COPY_RATE)
         self.critics_adam = Adam(self.critics, params.critic_rate)
         self.costs = cost_multipliers(torch.tensor(list(problem.limits.values())), params)
-        self.refusals = refusal_multiplier(params)
+        self.refusals = refusal_multiplier(params, problem)
         self._discounts = discounts(problem, params.discount, quantities)
         self._offset = problem.best_end if self._discounts[0] == 1 else 0.0
         guardian = problem.guardian if params.guardian else None
         #: what acts in the model, following the actor; without the guardian, an ablation
-        self.deployed = Deployed.of(NetworkActor(self.actor), guardian, problem.history)
+        acting = NetworkActor(self.actor, self._own_codes)
+        self.deployed = Deployed.of(acting, guardian, problem.history)
         self.shares: Shares | None = None
         self._pool: list[Rows] = []
         self._rows: Rows | None = None
@@ -104,7 +105,7 @@ class Learner(Loop):
     @property
     def policy(self) -> Actor:
         """The actor as it is now, apart from what training does next."""
-        return NetworkActor(self.actor.twin())
+        return NetworkActor(self.actor.twin(), self._own_codes)
 
     def begin(self) -> None:
         """Copy the clinicians, and value them."""
@@ -177,7 +178,7 @@ class Learner(Loop):
             following = problem.dynamics.step(states, doses, generator)
             seen = outlook(states, following, problem.history, self._offset)
             never = torch.zeros(len(states), 1)
-            after = self.targets.answer(following.states)[..., 0].T
+            after = self.targets.answer(self.codes.inputs(following.states))[..., 0].T
             now = torch.cat([seen.reward[:, None], seen.costs, never], 1)
             total += now + seen.going[:, None] * self._discounts * after
         worth = total / draws
@@ -189,6 +190,7 @@ class Learner(Loop):
         if self.shares is None or self._rows is None:
             raise ModelError("training: nothing was rolled out yet")
         names = tuple(self.problem.limits)
+        probed = self.codes.inputs(self._rows.states[:1000])
         said = {
             "step": float(self.step),
             "deaths": self.shares.deaths,
@@ -198,7 +200,7 @@ class Learner(Loop):
             "disagreement": float(self._rows.disagreement.mean()),
             "mu_refusal": float(self.refusals.values[0]),
             "active_refusal": float(self.refusals.active[0]),
-            "scale": float(self.critics.answer(self._rows.states[:1000])[0].abs().mean()),
+            "scale": float(self.critics.answer(probed)[0].abs().mean()),
         }
         if self.params.dataset.weight:
             said |= self._near_data()
@@ -227,14 +229,14 @@ class Learner(Loop):
     def _learn_values(self, rows: Rows, i: torch.Tensor) -> None:
         discount = self._discounts[:, None]
         with torch.no_grad():
-            after = self.targets.forward(rows.next_states[i])[..., 0]
+            after = self.targets.forward(self.codes.inputs(rows.next_states[i]))[..., 0]
             wanted = rows.now[i].T + discount * rows.going[i] * after
         self._step_critics(rows.states[i], wanted.T)
         self.targets.flat.lerp_(self.critics.flat, self.params.target_rate)
 
     def _learn_actor(self, rows: Rows, real: Real | None = None) -> None:
         real, states = self._batch(rows, real)
-        proposed = torch.tanh(self.actor.forward(states)[0])
+        proposed = torch.tanh(self.actor.forward(self.codes.inputs(states))[0])
         free = proposed.detach().clone().requires_grad_(True)
         loss = self._actor_loss(states, free, real.doses)
         (slope,) = torch.autograd.grad(loss.total, free)
@@ -311,11 +313,13 @@ class Learner(Loop):
         self, states: torch.Tensor, going: torch.Tensor, weights: torch.Tensor
     ) -> torch.Tensor:
         """Weighted critics of the next states, with a slope in them and in `going`."""
-        fixed = states.detach()
+        fixed = self.codes.inputs(states.detach())
         values = (self.targets.forward(fixed)[..., 0] * weights[:, None]).sum(0)
         slope = weights[:, None, None].expand(-1, len(states), 1).contiguous()
-        inputs = self.targets.backward_to_last(slope, states.shape[1])
-        return going * (values + ((states - fixed) * inputs).sum(1))
+        inputs = self.targets.backward_to_last(slope, fixed.shape[1])
+        moving = self.codes.numbers(states)  # a code has no slope
+        count = moving.shape[1]
+        return going * (values + ((moving - fixed[:, :count]) * inputs[:, :count]).sum(1))
 
     def _known_rows(self) -> Rows:
         if self._rows is None:

@@ -62,6 +62,25 @@ def logged_shares(stays: StayTensors) -> dict[str, float]:
     }
 
 
+def lived(decisions: int, stays: int, max_steps: int) -> float:
+    """How much of the horizon clinicians' stays last: the largest share that can be deferred."""
+    return decisions / max(stays, 1) / max_steps
+
+
+def refusals_allowed(asked: float, lived: float) -> float:
+    """d_g: the share of max_steps asked for, but at most twice that share of the steps lived.
+
+    Of stays that are short beside the horizon even a policy that always defers has a small share
+    of max_steps deferred.
+
+    >>> refusals_allowed(0.04, 0.77)
+    0.04
+    >>> refusals_allowed(0.04, 0.1)
+    0.008
+    """
+    return min(asked, 2 * asked * lived)
+
+
 def patient_weights(stays: StayTensors) -> torch.Tensor:
     """(stays,) a weight of 1 for each patient, shared among the stays that hold a decision."""
     first = (stays.step == 0) & stays.decision

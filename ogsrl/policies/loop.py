@@ -12,8 +12,10 @@ import torch
 from torch.nn import functional
 
 from ogsrl.errors import ModelError
+from ogsrl.policies.codes import StateCodes
 from ogsrl.policies.config import OgsrlParams
 from ogsrl.policies.devices import generator_on
+from ogsrl.policies.limits import refusals_allowed
 from ogsrl.policies.multipliers import Multipliers
 from ogsrl.policies.networks import Adam, Perceptrons
 from ogsrl.policies.problem import Problem
@@ -37,8 +39,15 @@ class Loop:
     def __init__(self, problem: Problem, seed: int) -> None:
         """Nothing is trained yet."""
         self.problem = problem
+        #: networks see a column a level where a state holds codes
+        self.codes = StateCodes.of(problem.history)
         self.generator = generator_on(problem.device, seed)
         self.step = 0
+
+    @property
+    def _own_codes(self) -> StateCodes | None:
+        """What an actor is told of them: nothing where there are none."""
+        return self.codes if self.codes.levels else None
 
     def _vectors(self) -> dict[str, torch.Tensor]:
         """What goes on, changed in place by `restore`."""
@@ -104,7 +113,7 @@ class Loop:
             self._step_critics(problem.rows.states[i], problem.to_go[i] - less)
 
     def _copy(self, states: torch.Tensor, wanted: torch.Tensor) -> None:
-        proposed = torch.tanh(self.actor.forward(states)[0])
+        proposed = torch.tanh(self.actor.forward(self.codes.inputs(states))[0])
         self._step_actor(proposed, 2 * (proposed - wanted) / len(wanted))
 
     def _step_actor(self, proposed: torch.Tensor, slope: torch.Tensor) -> None:
@@ -113,7 +122,7 @@ class Loop:
         self.actor_adam.step()
 
     def _step_critics(self, states: torch.Tensor, wanted: torch.Tensor) -> None:
-        gap = self.critics.forward(states) - wanted.T[..., None]
+        gap = self.critics.forward(self.codes.inputs(states)) - wanted.T[..., None]
         self._finite("the critics' error", gap)
         self.critics.backward(gap.mul_(2 / len(states)))
         self.critics_adam.step()
@@ -134,10 +143,10 @@ def cost_multipliers(limits: torch.Tensor, params: OgsrlParams) -> Multipliers:
     return Multipliers.at(aimed, start, proportional=params.proportional, rate=params.integral)
 
 
-def refusal_multiplier(params: OgsrlParams) -> Multipliers:
+def refusal_multiplier(params: OgsrlParams, problem: Problem) -> Multipliers:
     """Of refusals: awake from the first step, and 0 without a guardian."""
     return Multipliers.at(
-        torch.tensor([params.refusal_limit]),
+        torch.tensor([refusals_allowed(params.refusal_limit, problem.lived)]),
         params.refusal_start if params.guardian else 0.0,
         proportional=params.refusal_proportional,
         rate=params.refusal_integral,

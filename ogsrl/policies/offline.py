@@ -12,7 +12,6 @@ import torch
 
 from ogsrl.errors import ModelError
 from ogsrl.policies.actors import NetworkActor
-from ogsrl.policies.codes import StateCodes
 from ogsrl.policies.config import OgsrlParams
 from ogsrl.policies.dataset import dataset_index
 from ogsrl.policies.deployed import Deployed
@@ -63,7 +62,6 @@ class OfflineLearner(Loop):
             raise ModelError("training: the guardian is not calibrated; run the stage guardian")
         super().__init__(problem, seed)
         self.params, self.settings = params, params.offline
-        self.codes = StateCodes.of(problem.history)
         self.logged = Logged.of(problem, costs=params.constraints, refusals=params.guardian)
         width, doses, hidden = self.codes.width, self.logged.doses, params.hidden
         #: quantities once, then again, the reward last: an actor asks for all but that
@@ -81,7 +79,7 @@ class OfflineLearner(Loop):
         self.critics_adam = Adam(self.critics, self.settings.critic_rate)
         limits = list(problem.limits.values()) if params.constraints else []
         self.costs = cost_multipliers(torch.tensor(limits), params)
-        self.refusals = refusal_multiplier(params)
+        self.refusals = refusal_multiplier(params, problem)
         self._discounts = discounts(problem, self.settings.discount, self.logged.quantities)
         self._asked = self.critics.some(slice(0, 2 * self.logged.quantities - 1))
         self._first = self._sample(problem.first, params.first_decisions)
@@ -299,10 +297,6 @@ class OfflineLearner(Loop):
         self._finite("the critics' error", gap)
         self.critics.backward(gap.mul_(2 / len(pairs)))
         self.critics_adam.step()
-
-    @property
-    def _own_codes(self) -> StateCodes | None:
-        return self.codes if self.codes.levels else None
 
     def _sample(self, places: torch.Tensor, count: int) -> torch.Tensor:
         order = torch.randperm(len(places), generator=self.generator)[:count]

@@ -15,7 +15,7 @@ from ogsrl.behaviour.policy import Behaviour
 from ogsrl.dynamics.ensemble import Dynamics
 from ogsrl.errors import ModelError
 from ogsrl.guardian.protocol import Guardian
-from ogsrl.policies.limits import limits
+from ogsrl.policies.limits import limits, lived
 from ogsrl.preparation.history import History
 from ogsrl.preparation.tensors import StayTensors, Transitions
 
@@ -127,6 +127,11 @@ class Problem:
         """What the best end of a stay pays; 0 where ends pay nothing."""
         paid = self.history.preparation.cohort.reward.terminal
         return 0.0 if paid is None else max(paid.discharge, paid.horizon)
+
+    @property
+    def lived(self) -> float:
+        """How much of the horizon logged stays last."""
+        return lived(len(self.rows.row), len(self.first), self.max_steps)
 
     @property
     def max_steps(self) -> int:

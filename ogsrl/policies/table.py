@@ -18,7 +18,7 @@ from ogsrl.guardian.protocol import Guardian
 from ogsrl.policies.actors import TableActor
 from ogsrl.policies.codes import DoseLevels, StateCodes
 from ogsrl.policies.deployed import Deployed
-from ogsrl.policies.limits import limits
+from ogsrl.policies.limits import limits, lived
 from ogsrl.policies.problem import REFUSAL, REWARD
 from ogsrl.preparation.history import History
 from ogsrl.preparation.tensors import StayTensors, Transitions
@@ -41,6 +41,7 @@ class TableProblem:
         begun: (codes,) share of stays that begin there.
         limits: d_j by constraint.
         spread: Standard deviation of the clinicians' returns.
+        lived: How much of the horizon logged stays last.
     """
 
     history: History
@@ -53,6 +54,7 @@ class TableProblem:
     begun: torch.Tensor
     limits: dict[str, float]
     spread: float
+    lived: float
 
     @classmethod
     @torch.no_grad()
@@ -86,6 +88,7 @@ class TableProblem:
             begun=torch.bincount(first, minlength=codes).double() / len(first),
             limits=limits(train),
             spread=spread if spread > 0 else 1.0,
+            lived=lived(len(rows.row), len(first), history.preparation.cohort.max_steps),
         )
 
     @property

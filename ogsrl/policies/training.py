@@ -53,6 +53,8 @@ IN_MODEL = {
     "on_refusal",
     "last_margin",
 }
+#: All that copying reads.
+COPYING = {"cloning_only", "start", "start_steps", "hidden", "products", "value_batch"}
 Progress = Callable[[int], None]
 AnyLearner = Learner | OfflineLearner | Cpo | DiscreteOGSRL
 AnyProblem = Problem | TableProblem
@@ -102,6 +104,16 @@ class Place:
 
 def check(algorithm: AlgorithmParams, train: TrainParams, cohort: Cohort) -> None:
     """Settings that do not go together are named before anything is trained."""
+    ever = [name for name, one in cohort.constraints.items() if one.kind == "ever"]
+    if ever:
+        raise SpecError(
+            f"constraints.{ever[0]}.kind: ever: no policy is trained under it, since a state does "
+            "not know what was met before; take `share`, or end the pipeline at the guardian"
+        )
+    if not any((algorithm.ogsrl, algorithm.cpo, algorithm.peer, algorithm.plain)):
+        raise SpecError(
+            f"algorithms.{algorithm.name}: empty; say what it is: one of ogsrl, cpo, peer, plain"
+        )
     if algorithm.plain == "protocol" and cohort.protocol is None:
         raise SpecError(
             f"algorithms.{algorithm.name}: the file of cohort {cohort.name} names no protocol; add "
@@ -123,8 +135,8 @@ def check(algorithm: AlgorithmParams, train: TrainParams, cohort: Cohort) -> Non
     if unread:
         raise SpecError(
             f"algorithms.{algorithm.name}.ogsrl: {', '.join(unread)}: not read by the loop "
-            f"{'in the model' if settings.model else 'without a model'}; take it out"
-            + ("" if settings.model else " or see its namesake under `offline`")
+            f"{_loop_words(settings)}; take it out"
+            + (" or see its namesake under `offline`" if not settings.model else "")
         )
     key, period = period_of(algorithm, train)
     if not settings.cloning_only and train.checkpoint_every % period:
@@ -135,10 +147,16 @@ def check(algorithm: AlgorithmParams, train: TrainParams, cohort: Cohort) -> Non
         )
 
 
+def _loop_words(settings: OgsrlParams) -> str:
+    if settings.cloning_only:
+        return "that only copies"
+    return "in the model" if settings.model else "without a model"
+
+
 def _unread(settings: OgsrlParams) -> set[str]:
     """Keys that were set and that the loop asked for does not look at."""
     if settings.cloning_only:
-        return set()
+        return settings.model_fields_set - COPYING
     return settings.model_fields_set & ({"offline"} if settings.model else IN_MODEL)
 
 

@@ -13,14 +13,15 @@ import torch
 
 from ogsrl.errors import ModelError
 from ogsrl.evaluation.executed import Clinicians
-from ogsrl.evaluation.fqe import Fqe, fit_fqe
+from ogsrl.evaluation.fqe import Fqe, first_decisions, fit_fqe
 from ogsrl.evaluation.pessimism import Worst
 from ogsrl.evaluation.quantities import VALUE, primary
 from ogsrl.policies.deployed import Deployed
+from ogsrl.policies.limits import lived
 from ogsrl.preparation.tensors import StayTensors
 from ogsrl.selection.bounds import Interval, interval_of
 from ogsrl.selection.config import SelectParams
-from ogsrl.selection.judge import CLINICIANS, Judged, judge
+from ogsrl.selection.judge import CLINICIANS, Judged, Refusals, judge
 from ogsrl.selection.reasons import (
     broken_in_screen,
     room_in_screen,
@@ -163,7 +164,7 @@ def select(
         fqe,
         [one.name for one in finalists],
         cohort,
-        max_refusal,
+        Refusals(max_refusal, _lived(validation)),
         params.confidence,
         interval or interval_of(resampled=params.bootstrap, networks=params.fqe.networks),
     )
@@ -202,6 +203,11 @@ def select(
         for one in candidates
     )
     return Selection(chosen, order[0], verdicts, clinicians, fqe)
+
+
+def _lived(stays: StayTensors) -> float:
+    steps = stays.history.preparation.cohort.max_steps
+    return lived(int(stays.decision.sum()), len(first_decisions(stays)), steps)
 
 
 def _same(screened: Mapping[str, Screened]) -> dict[str, str]:

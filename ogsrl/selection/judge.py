@@ -21,6 +21,20 @@ CLINICIANS = "clinicians"
 
 
 @dataclass(frozen=True)
+class Refusals:
+    """How many may be.
+
+    Attributes:
+        most: Largest share of steps that may be deferred.
+        lived: Share of max_steps that stays last under clinicians: where they are short, one who
+            always defers has but a small share of max_steps deferred.
+    """
+
+    most: float
+    lived: float
+
+
+@dataclass(frozen=True)
 class Judged:
     """One policy.
 
@@ -31,7 +45,8 @@ class Judged:
         clinicians: The clinicians' own estimate of each.
         limits: Whether each limit is kept: `relative:<constraint>` bounds the paired difference
             from what the clinicians' cost allows, `absolute:<constraint>` the cost itself.
-        refusal: Bounds of the share of max_steps deferred, and whether its limit is kept.
+        refusal: Bounds of the share deferred of the steps that stays last under clinicians, and
+            whether its limit is kept.
     """
 
     primary: Bound
@@ -55,7 +70,7 @@ def judge(
     fqe: Fqe,
     finalists: list[str],
     cohort: Cohort,
-    max_refusal: float,
+    refusals: Refusals,
     confidence: float,
     interval: Interval,
 ) -> dict[str, Judged]:
@@ -75,14 +90,14 @@ def judge(
     judged = {}
     for name in finalists:
         own = values[name]
-        refusal = interval(own[REFUSAL], confidence)
+        refusal = interval(own[REFUSAL] / refusals.lived, confidence)
         judged[name] = Judged(
             primary=interval(own[decisive], confidence),
             gain=interval(sign * (own[decisive] - theirs[decisive]), confidence),
             costs={c: interval(own[COST + c], confidence) for c in cohort.constraints},
             clinicians={q: float(value.mean()) for q, value in theirs.items() if q != REFUSAL},
             limits={limit: one for (who, limit), one in kept.items() if who == name},
-            refusal=Kept(refusal, max_refusal, refusal.high <= max_refusal),
+            refusal=Kept(refusal, refusals.most, refusal.high <= refusals.most),
         )
     return judged
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ogsrl.evaluation.quantities import COST, REFUSAL, VALUE, primary
+from ogsrl.evaluation.quantities import COST, VALUE, primary
 from ogsrl.selection.judge import Judged
 from ogsrl.selection.screen import Screened
 from ogsrl.spec import Cohort
@@ -44,7 +44,7 @@ def _limits(
             yield name, mean, limit.relative * clinicians.mean(COST + name) + limit.margin
         if limit.absolute is not None:
             yield name, mean, limit.absolute
-    yield "steps deferred, of max_steps,", own.mean(REFUSAL), max_refusal
+    yield "steps deferred", own.steps_deferred, max_refusal
 
 
 def why_not_finalist(
@@ -76,7 +76,7 @@ def why_not_feasible(judged: Judged, cohort: Cohort, no_worse: bool) -> str:
     refusal = judged.refusal
     if not refusal.kept:
         said.append(
-            f"steps deferred, of max_steps, may be {refusal.bound.high:.4f}, allowed "
+            f"steps deferred may be {refusal.bound.high:.4f}, allowed "
             f"{refusal.limit:.4f} (estimate {refusal.bound.estimate:.4f})"
         )
     if said:

@@ -30,6 +30,9 @@ def describe(selection: Selection, params: SelectParams) -> dict[str, Any]:
         },
         "chosen": None if selection.chosen is None else _who(selection.chosen),
         "least": _who(selection.least),
+        "cloning_compared": any(
+            one.candidate.algorithm == params.cloning for one in selection.verdicts
+        ),
         "clinicians": _screened(selection.clinicians, selection.clinicians),
         "candidates": [_verdict(one, selection.clinicians) for one in selection.verdicts],
     }

@@ -32,6 +32,14 @@ def hints(cohort: Cohort) -> tuple[str, ...]:
         low, high = dose.range
         if dose.max_change is not None and dose.max_change >= high - low:
             found.append(f"actions.{name}.max_change: as wide as the bounds, so it never binds")
+    for name, constraint in cohort.constraints.items():
+        if constraint.kind == "ever":
+            found.append(
+                f"constraints.{name}.kind: ever: it is prepared and counted, but no policy is "
+                "trained under it; `share` is"
+            )
+    if cohort.reward.shaping is not None:
+        found.append("reward.shaping: it is prepared, but no algorithm here trains on it")
     if not cohort.constraints:
         found.append("constraints: none, so nothing physiological is bounded")
     if not cohort.hazards:

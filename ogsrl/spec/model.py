@@ -129,7 +129,9 @@ class Reward(Section):
     terminal: Terminal | None = Field(None, description="Reward per end of a stay.")
     step: str | None = Field(None, description="Expression on the next row; counts in the value.")
     shaping: str | None = Field(
-        None, description="Expression that serves training alone and never enters a result."
+        None,
+        description="Expression for training alone, prepared beside the reward; it never enters a "
+        "result, and no algorithm here reads it yet.",
     )
 
 

@@ -44,20 +44,22 @@ PARAMS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    root = tmp_path_factory.mktemp("ordinal")
+def ordinal(root: Path, params: dict[str, Any], limit: dict[str, float] | None = None) -> Stage:
+    """Everything that training and selection read of a table cohort, fitted."""
     stays, prepared = table_frames()
     preparation = stays.history.preparation
     (root / "data_contracts").mkdir()
     told = preparation.cohort.model_dump(mode="json", exclude_defaults=True)
     told["source"] = {"kind": "table", "path": "nowhere.parquet"}  # never read here
+    if limit is not None:
+        told["constraints"]["ill"]["limit"] = limit
     (root / "data_contracts" / "table.yaml").write_text(yaml.safe_dump(told))
-    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
     made = Stage("train", "table", root)
     made.data("prepared").mkdir(parents=True)
     preparation.save(made.data("prepared"))
-    prepared.to_parquet(made.data("prepared", "train.parquet"))
+    for part in ("train", "validation"):
+        prepared.to_parquet(made.data("prepared", f"{part}.parquet"))
     g, rows = torch.Generator().manual_seed(0), Rows.of(stays)
     boosted = BoostedParams(trees=5, scale_trees=2, depth=2, learning_rate=0.3, min_leaf=30)
     params = BehaviourParams(kinds=("boosted",), boosted=boosted)
@@ -67,6 +69,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     region = Counts.fit([rows], layout(stays.history), GuardianParams(min_stays=40), g)
     calibrated = region.calibrate(rows.states, rows.doses, rows.patient, 0.05)
     calibrated.save(made.model("guardian"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    made = ordinal(tmp_path_factory.mktemp("ordinal"), PARAMS)
     train.run(made)
     return made
 

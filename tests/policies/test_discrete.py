@@ -87,6 +87,7 @@ def made(
         begun=torch.tensor([0.5, 0.3, 0.2]).double(),
         limits={"unsafe": limit},
         spread=0.7,
+        lived=1.0,
     )
 
 

@@ -10,11 +10,22 @@ import torch
 
 from ogsrl.errors import ModelError
 from ogsrl.evaluation.fqe import FqeParams
+from ogsrl.policies.deployed import Deployed
 from ogsrl.selection.choose import Candidate, Grounds, Selection, Verdict, select
 from ogsrl.selection.config import SelectParams
 from ogsrl.selection.report import describe, too_few_report
-from ogsrl.selection.screen import Screen
-from tests.selection.line import Gives, LineClinicians, Steers, deployed, model, truth, validation
+from ogsrl.selection.screen import Screen, second_model
+from tests.dynamics.worlds import line_cohort, line_table, prepare
+from tests.selection.line import (
+    SMALL,
+    Gives,
+    LineClinicians,
+    Steers,
+    deployed,
+    model,
+    truth,
+    validation,
+)
 
 PARAMS = SelectParams(
     finalists=3,
@@ -110,7 +121,25 @@ def test_who_always_defers_is_not_chosen(shortcuts: Selection) -> None:
     assert float(nobody.screened.ever_deferred.min()) == pytest.approx(1.0)
     assert nobody.judged is not None
     assert not nobody.judged.refusal.kept
-    assert "steps deferred, of max_steps, may be" in nobody.reason
+    assert "steps deferred may be" in nobody.reason
+
+
+def test_who_always_defers_is_not_chosen_where_stays_are_short_beside_the_horizon_either() -> None:
+    table = line_table(800, 21)
+    table["end"] = table["end"].where(table["end"] != "horizon", "discharge")
+    loose = {"low": {"expression": "x < -1", "limit": {"relative": 1.3}}}
+    stays = prepare(table, line_cohort(constraints=loose, max_steps=240))
+    g, layout = torch.Generator().manual_seed(0), stays.history
+    grounds = Grounds(stays, LineClinicians(layout), second_model(stays, SMALL, g), MAX_REFUSAL)
+    nobody = Candidate("nobody", "ogsrl", 0, "last", Deployed.of(None, None, layout))
+    found = select([nobody], grounds, PARAMS, g)
+    (seen,) = found.verdicts
+    assert seen.judged is not None
+    assert all(kept.kept for kept in seen.judged.limits.values())
+    assert seen.screened.mean("refusal") < MAX_REFUSAL  # of max_steps
+    assert seen.judged.refusal.bound.estimate == pytest.approx(1.0, abs=0.1)  # of steps lived
+    assert found.chosen is None
+    assert "steps deferred may be" in seen.reason
 
 
 def test_deferring_is_not_taken_for_safe_beside_a_value_stands_the_pessimistic_one(
