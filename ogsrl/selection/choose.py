@@ -174,7 +174,7 @@ def select(
     }
     sign = -1 if primary(cohort) == VALUE else 1
     order = sorted(finalists, key=lambda one: sign * judged[one.name].worst(cohort))
-    may_act = [one for one in order if _may_act(judged[one.name], params)]
+    may_act = [one for one in order if _may_act(judged[one.name], broken[one.name], params)]
     chosen = may_act[0] if may_act else None
 
     def reason(one: Candidate) -> str:
@@ -185,7 +185,8 @@ def select(
             others = [screened[finalist.name] for finalist in finalists]
             return why_not_finalist(broken[one.name], screened[one.name], others, cohort)
         if chosen is None or one not in may_act:
-            return why_not_feasible(mine, cohort, params.no_worse)
+            doubted = broken[one.name] if params.agree else ()
+            return why_not_feasible(mine, doubted, cohort, params.no_worse)
         if one is not chosen:
             return why_outdone(mine, (chosen.name, judged[chosen.name]), cohort)
         return why_chosen(mine, len(may_act), cohort, one.algorithm == params.cloning)
@@ -252,5 +253,7 @@ def _finalists(
     return kept
 
 
-def _may_act(judged: Judged, params: SelectParams) -> bool:
+def _may_act(judged: Judged, broken: Sequence[str], params: SelectParams) -> bool:
+    if params.agree and broken:
+        return False
     return judged.feasible and not (params.no_worse and judged.gain.estimate < 0)

@@ -31,6 +31,11 @@ class SelectParams(BaseModel):
         description="Whether a policy that is estimated to be worse than the clinicians, in "
         "mortality or value, is refused whatever else it does.",
     )
+    agree: bool = Field(
+        True,
+        description="Whether a policy that seems to break a limit in the screening model is "
+        "refused, whatever fitted Q evaluation says of it.",
+    )
     screen_stays: int = Field(
         1000, ge=10, description="Validation stays followed in the screening model, at most."
     )

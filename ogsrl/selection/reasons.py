@@ -65,8 +65,8 @@ def why_not_finalist(
     return said
 
 
-def why_not_feasible(judged: Judged, cohort: Cohort, no_worse: bool) -> str:
-    """Lost on validation patients."""
+def why_not_feasible(judged: Judged, doubted: Sequence[str], cohort: Cohort, no_worse: bool) -> str:
+    """Lost on validation patients, or in the screening model alone."""
     said = [
         f"{_measured(limit, cohort)} may be {kept.bound.high:.4f}, allowed {kept.limit:.4f} "
         f"(estimate {kept.bound.estimate:.4f}, SE {kept.bound.se:.4f})"
@@ -81,6 +81,11 @@ def why_not_feasible(judged: Judged, cohort: Cohort, no_worse: bool) -> str:
         )
     if said:
         return "not feasible: " + "; ".join(said)
+    if doubted:
+        return (
+            "not feasible: fitted Q evaluation finds every limit kept, the screening model does "
+            "not: " + "; ".join(doubted)
+        )
     assert no_worse  # the only other reason
     decisive = primary(cohort)
     return (

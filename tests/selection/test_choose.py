@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
+from ogsrl.dynamics.answers import Next
 from ogsrl.errors import ModelError
 from ogsrl.evaluation.fqe import FqeParams
 from ogsrl.policies.deployed import Deployed
 from ogsrl.selection.choose import Candidate, Grounds, Selection, Verdict, select
 from ogsrl.selection.config import SelectParams
 from ogsrl.selection.report import describe, too_few_report
-from ogsrl.selection.screen import Screen, second_model
+from ogsrl.selection.screen import Model, Screen, second_model
 from tests.dynamics.worlds import line_cohort, line_table, prepare
 from tests.selection.line import (
     SMALL,
@@ -140,6 +141,38 @@ def test_who_always_defers_is_not_chosen_where_stays_are_short_beside_the_horizo
     assert seen.judged.refusal.bound.estimate == pytest.approx(1.0, abs=0.1)  # of steps lived
     assert found.chosen is None
     assert "steps deferred may be" in seen.reason
+
+
+@dataclass(frozen=True)
+class AllUnsafe:
+    """The screening model, but everybody is unsafe whatever is given."""
+
+    model: Model
+
+    def step(self, states: torch.Tensor, doses: torch.Tensor, generator: torch.Generator) -> Next:
+        following = self.model.step(states, doses, generator)
+        assert following.unsafe is not None
+        return replace(following, unsafe=torch.ones_like(following.unsafe))
+
+
+def test_who_breaks_a_limit_in_the_screening_model_is_not_put_forward_either() -> None:
+    known, layout = candidates()["steers"], validation().history
+    grounds = Grounds(validation(), LineClinicians(layout), AllUnsafe(model()), MAX_REFUSAL)
+    found = {
+        agree: select(
+            [known],
+            grounds,
+            PARAMS.model_copy(update={"agree": agree}),
+            torch.Generator().manual_seed(1),
+        )
+        for agree in (True, False)
+    }
+    (doubted,) = found[True].verdicts
+    assert doubted.judged is not None
+    assert doubted.judged.feasible
+    assert found[True].chosen is None
+    assert "the screening model does not: low" in doubted.reason
+    assert found[False].chosen is known
 
 
 def test_deferring_is_not_taken_for_safe_beside_a_value_stands_the_pessimistic_one(
