@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +30,7 @@ from pipelines import train
 from pipelines.stage import Stage
 from tests.guardian.cohorts import layout
 from tests.policies.tables import table_frames
+from tests.workspace import REPOSITORY
 
 PARAMS: dict[str, Any] = {
     "cohort": "table",
@@ -128,3 +134,40 @@ def test_seeds_side_by_side_are_what_each_is_alone(stage: Stage, tmp_path: Path)
         for at in (stage, two)
     )
     assert alone == beside
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on_bit_for_bit(
+    stage: Stage, tmp_path: Path
+) -> None:
+    longer = {**PARAMS["train"], "seeds": [0, 1], "steps": 300, "checkpoint_every": 10}
+    ends = {}
+    for name in ("stopped", "whole"):
+        shutil.copytree(stage.root, tmp_path / name)
+        at = Stage("train", "table", tmp_path / name, "ogsrl")
+        (at.root / "params.yaml").write_text(yaml.safe_dump({**PARAMS, "train": longer}))
+        shutil.rmtree(at.model("policies"))
+        command = [sys.executable, "-m", "pipelines", "train", "--cohort", "table"]
+        command += ["--algorithm", "ogsrl"]
+        asked: dict[str, Any] = {"cwd": at.root, "stdout": subprocess.PIPE, "text": True}
+        asked["env"] = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        if name == "stopped":
+            scratch = at.cache / "train" / "table" / "ogsrl"
+            with subprocess.Popen(command, stderr=subprocess.PIPE, **asked) as running:
+                while running.poll() is None and not list(scratch.glob("seed_1/policies/step_20")):
+                    time.sleep(0.02)
+                running.send_signal(signal.SIGINT)
+                out, error = running.communicate(timeout=60)
+            assert running.returncode == 130, out + error
+            assert "what was done is kept; run it again, and it goes on" in out
+            kept = len(list(scratch.glob("seed_*/policies/step_*")))
+            assert 2 <= kept < 60
+            assert not at.model("policies", "ogsrl").exists()
+        subprocess.run(command, check=True, **asked)
+        ends[name] = {
+            path.relative_to(at.root): path.read_bytes()
+            for path in at.model("policies").rglob("*")
+            if path.is_file()
+        }
+    assert ends["stopped"] == ends["whole"]
+    assert len([path for path in ends["whole"] if path.parent.name == "step_300"]) > 2
