@@ -39,3 +39,7 @@ class NoFormError(ModelError):
 
 class SupportError(ModelError):
     """A guardian was asked something that it cannot answer."""
+
+
+class EstimateError(OgsrlError):
+    """What a policy would come to cannot be said from these logs."""
