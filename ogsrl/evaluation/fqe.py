@@ -8,100 +8,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from ogsrl.errors import ModelError
 from ogsrl.evaluation.executed import BLOCK, Clinicians, Executed
-from ogsrl.evaluation.quantities import REFUSAL, Quantity, default_quantities, quantities, to_go
-from ogsrl.policies.codes import StateCodes
+from ogsrl.evaluation.fqe_parts import FqeParams, Heads, Inputs, Task, first_decisions
+from ogsrl.evaluation.quantities import REFUSAL, default_quantities, quantities
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.networks import Adam, Perceptrons, Shape
 from ogsrl.preparation.tensors import StayTensors
 
-#: The least chance or share that a fit begins with, and the least deviation of a dose.
-LEAST, LEAST_DEVIATION = 1e-3, 0.05
-
-
-class FqeParams(BaseModel):
-    """Parameters of fitted Q evaluation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    fits: int = Field(5, ge=1, le=100, description="Cold fits.")
-    networks: int = Field(
-        2, ge=1, le=20, description="Networks a fit, begun apart and fed the same patients."
-    )
-    hidden: int = Field(64, ge=4, le=2048, description="Units of each of two hidden layers.")
-    start_steps: int = Field(200, ge=0, description="First steps, towards logged returns.")
-    steps: int = Field(1500, ge=1, description="Gradient steps towards the policy's value.")
-    batch_size: int = Field(512, ge=8, le=65536, description="Rows a network and step.")
-    learning_rate: float = Field(4e-4, gt=0, le=1, description="Of Adam; falls to 0 as a cosine.")
-    target_rate: float = Field(0.02, gt=0, le=1, description="How fast targets follow.")
-    draws: int = Field(4, ge=1, le=64, description="Doses drawn a row where something is drawn.")
-    dose_weight: float = Field(
-        4.0, gt=0, le=100, description="Deviation of doses, given the state, as inputs."
-    )
+__all__ = ["Fqe", "FqeParams", "Sampling", "first_decisions", "fit_fqe"]
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What networks see: codes as columns, and doses wide enough for their part to be learned.
+class Sampling:
+    """Which patients a fit is fed.
 
     Attributes:
-        codes: How codes of a state go in.
-        width: What each dose is multiplied with.
+        resample: Each fit its own bootstrap sample of patients.
+        folds: With more than one, each fit has a network a fold of patients, fed all others; its
+            value of a patient is that of the network that never saw them.
     """
 
-    codes: StateCodes
-    width: torch.Tensor
-
-    @classmethod
-    def of(cls, stays: StayTensors, weight: float) -> Inputs:
-        """Doses get deviation `weight`, given what a linear function of the state says of them."""
-        made = stays.transitions()
-        codes = StateCodes.of(stays.history)
-        x = torch.cat([codes.inputs(made.states), torch.ones(len(made.states), 1)], 1).double()
-        y = made.doses.double()
-        gram = x.T @ x + 1e-3 * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
-        left = (y - x @ torch.linalg.solve(gram, x.T @ y)).square().mean(0).sqrt()
-        return cls(codes, (weight / left.clip(min=LEAST_DEVIATION)).float())
-
-    @property
-    def columns(self) -> int:
-        """Number of inputs."""
-        return self.codes.width + len(self.width)
-
-    def __call__(self, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
-        """(..., rows, columns) of states (rows, .) and doses (..., rows, .)."""
-        seen = self.codes.inputs(states)
-        return torch.cat([seen.expand(*doses.shape[:-1], -1), doses * self.width], -1)
+    resample: bool = False
+    folds: int = 1
 
 
-@dataclass(frozen=True)
-class Heads:
-    """Answers of networks as values within their range: low + (high - low) sigmoid(z + start).
-
-    Attributes:
-        low: (quantities,).
-        span: (quantities,) high - low.
-        start: (policies, 1, 1, quantities) logits of the mean value that fits begin with.
-    """
-
-    low: torch.Tensor
-    span: torch.Tensor
-    start: torch.Tensor
-
-    def shares(self, answers: torch.Tensor) -> torch.Tensor:
-        """(policies, networks, rows, quantities) as shares of their range."""
-        policies, quantities_ = self.start.shape[0], len(self.low)
-        return torch.sigmoid(answers.view(policies, -1, answers.shape[1], quantities_) + self.start)
-
-    def values(self, shares: torch.Tensor) -> torch.Tensor:
-        """Shares of the range as values."""
-        return self.low + self.span * shares
+#: All patients, whoever is evaluated.
+WHOLE = Sampling()
 
 
 @dataclass(frozen=True)
@@ -176,11 +113,6 @@ class Fqe:
         return found
 
 
-def first_decisions(stays: StayTensors) -> torch.Tensor:
-    """Rows of first decisions, one a stay that holds any."""
-    return ((stays.step == 0) & stays.decision).nonzero().squeeze(1)
-
-
 def fit_fqe(
     stays: StayTensors,
     policies: Mapping[str, Deployed],
@@ -190,7 +122,7 @@ def fit_fqe(
     progress: Callable[[int], None] | None = None,
     names: Sequence[str] | None = None,
     *,
-    resample: bool = False,
+    sampling: Sampling = WHOLE,
 ) -> Fqe:
     """Evaluate policies on the patients of `stays`.
 
@@ -202,7 +134,7 @@ def fit_fqe(
         generator: Everything is drawn with it.
         progress: Called with 1 after each gradient step.
         names: Quantities; none: the primary one, every constraint's cost, refusal.
-        resample: Whether each fit is fed its own bootstrap sample of patients.
+        sampling: Which patients each fit is fed.
     """
     cohort = stays.history.preparation.cohort
     if not policies or not len(first_decisions(stays)):
@@ -212,9 +144,11 @@ def fit_fqe(
         name: Executed.of(deployed, behaviour, stays.states, params.draws, generator)
         for name, deployed in policies.items()
     }
-    task = _Task.of(stays, executed, quantities(stays, names))
+    task = Task.of(stays, executed, quantities(stays, names))
     inputs = Inputs.of(stays, params.dose_weight)
-    shape = Shape(params.fits * params.networks, inputs.columns, params.hidden, len(names))
+    shape = Shape(
+        params.fits * sampling.folds * params.networks, inputs.columns, params.hidden, len(names)
+    )
     # every policy's begin alike, and see the same rows: luck is shared, and differences have little
     networks = Perceptrons.drawn(shape, generator).repeated(len(policies))
     fitted = Fqe(
@@ -228,82 +162,20 @@ def fit_fqe(
         patients=stays.patient[first_decisions(stays)],
         first_values={},
     )
-    pools = _pools(task, params, generator, resample=resample)
+    fold = _folds(task, params, sampling.folds, generator)
+    pools = _pools(task, params, fold, generator, resample=sampling.resample)
     _train(fitted, task, pools, generator, progress)
-    values = fitted.at_first(stays, executed)
-    return Fqe(**{**fitted.__dict__, "first_values": values})
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Logged decisions, and what each policy would have done next."""
-
-    states: torch.Tensor
-    doses: torch.Tensor
-    next_states: torch.Tensor
-    next_doses: torch.Tensor  # (draws, policies, decisions, doses)
-    paid: torch.Tensor  # (decisions, quantities)
-    counts: torch.Tensor
-    going: torch.Tensor  # discounted; (decisions, quantities)
-    refused: torch.Tensor  # (draws, policies, decisions, quantities) after the step
-    low: torch.Tensor
-    high: torch.Tensor
-    returns: torch.Tensor  # (policies, decisions, quantities) as logged
-    known: torch.Tensor  # decisions of which that is known
-    patient: torch.Tensor
-
-    @classmethod
-    def of(
-        cls, stays: StayTensors, executed: Mapping[str, Executed], wanted: Sequence[Quantity]
-    ) -> _Task:
-        made = stays.transitions()
-        following = stays.next_row[made.row].clip(min=0)
-        going = (~made.terminal).float()
-        paid = torch.stack([one.paid for one in wanted], 1)
-        once = torch.tensor([one.once for one in wanted])
-        discount = torch.tensor([one.discount for one in wanted])
-        deferred = torch.stack([one.deferred[:, following] for one in executed.values()], 1)
-        share = deferred * going / stays.history.preparation.cohort.max_steps
-        refusal = torch.tensor([one.name == REFUSAL for one in wanted])
-        returns = [to_go(stays, one) for one in wanted]
-        logged = torch.stack([total for total, _ in returns], 1).repeat(len(executed), 1, 1)
-        for j, one in enumerate(wanted):
-            if one.name == REFUSAL:  # what the policy would refuse of the rows still to come
-                for p, of_policy in enumerate(share.mean(0)):
-                    theirs = Quantity(one.name, of_policy, one.counts, 1.0, 0.0, 1.0)
-                    logged[p, :, j] = to_go(stays, theirs)[0]
-        return cls(
-            states=made.states,
-            doses=made.doses,
-            next_states=made.next_states,
-            next_doses=torch.stack([one.doses[:, following] for one in executed.values()], 1),
-            paid=paid,
-            counts=torch.stack([one.counts for one in wanted], 1).float(),
-            going=discount * going[:, None] * torch.where(once, 1 - paid, 1.0),
-            refused=share[..., None] * refusal,
-            low=torch.tensor([one.low for one in wanted]),
-            high=torch.tensor([one.high for one in wanted]),
-            returns=logged,
-            known=returns[0][1].nonzero().squeeze(1),
-            patient=stays.patient[made.row],
-        )
-
-    def __len__(self) -> int:
-        return len(self.states)
-
-    def heads(self) -> Heads:
-        """Values that begin at the mean of what was logged."""
-        span = (self.high - self.low).clip(min=1e-6)
-        begun = (
-            self.returns[:, self.known] if len(self.known) else self.paid.expand_as(self.returns)
-        )
-        mean = ((begun.mean(1) - self.low) / span).clip(LEAST, 1 - LEAST)
-        return Heads(self.low, span, torch.logit(mean)[:, None, None])
+    mine = fold[:, fitted.patients]
+    values = {
+        name: {q: _of_others(value, mine, params) for q, value in of_policy.items()}
+        for name, of_policy in fitted.at_first(stays, executed).items()
+    }
+    return replace(fitted, first_values=values)
 
 
 def _train(
     fqe: Fqe,
-    task: _Task,
+    task: Task,
     pools: Sequence[torch.Tensor],
     generator: torch.Generator,
     progress: Callable[[int], None] | None,
@@ -343,7 +215,7 @@ def _train(
 
 @torch.no_grad()
 def _targets(
-    fqe: Fqe, targets: Perceptrons, task: _Task, rows: torch.Tensor, draw: int
+    fqe: Fqe, targets: Perceptrons, task: Task, rows: torch.Tensor, draw: int
 ) -> torch.Tensor:
     """(policies, networks, rows, quantities) y."""
     doses = task.next_doses[draw][:, rows]
@@ -359,20 +231,53 @@ def _seen(fqe: Fqe, states: torch.Tensor, doses: torch.Tensor, rows: torch.Tenso
     return flat.view(policies * fits, batch, -1)
 
 
-def _pools(
-    task: _Task, params: FqeParams, generator: torch.Generator, *, resample: bool
-) -> list[torch.Tensor]:
-    """The decisions that each network draws from."""
-    everyone = torch.arange(len(task))
-    if not resample:
-        return [everyone] * (params.fits * params.networks)
+def _folds(task: Task, params: FqeParams, folds: int, generator: torch.Generator) -> torch.Tensor:
+    """(fits, patients) which fold a patient is in; each fit parts them anew."""
     patients = int(task.patient.max()) + 1
+    if folds == 1:
+        return torch.zeros(params.fits, patients, dtype=torch.int64)
+    if patients < folds:
+        raise ModelError(f"fqe: {patients} patients cannot be parted into {folds} folds")
+    each = [torch.randperm(patients, generator=generator) % folds for _ in range(params.fits)]
+    return torch.stack(each)
+
+
+def _pools(
+    task: Task,
+    params: FqeParams,
+    fold: torch.Tensor,
+    generator: torch.Generator,
+    *,
+    resample: bool,
+) -> list[torch.Tensor]:
+    """The decisions that each network draws from: fits, in each folds, in each its networks."""
+    everyone, patients = torch.arange(len(task)), fold.shape[1]
+    folds = int(fold.max()) + 1
     pools = []
-    for _ in range(params.fits):
-        drawn = torch.randint(patients, (patients,), generator=generator)
-        times = torch.bincount(drawn, minlength=patients)
-        pools += [everyone.repeat_interleave(times[task.patient])] * params.networks
+    for of_fit in fold:
+        times = torch.ones(patients, dtype=torch.int64)
+        if resample:
+            drawn = torch.randint(patients, (patients,), generator=generator)
+            times = torch.bincount(drawn, minlength=patients)
+        for k in range(folds):
+            kept = times * (of_fit != k) if folds > 1 else times
+            pools += [everyone.repeat_interleave(kept[task.patient])] * params.networks
     return pools
+
+
+def _of_others(values: torch.Tensor, fold: torch.Tensor, params: FqeParams) -> torch.Tensor:
+    """(fits x networks, stays) of the networks that never saw the stay's patient.
+
+    Args:
+        values: (fits x folds x networks, stays).
+        fold: (fits, stays).
+        params: Of the fits.
+    """
+    each = values.view(params.fits, -1, params.networks, values.shape[1])
+    if each.shape[1] == 1:
+        return values
+    place = fold[:, None, None, :].expand(-1, 1, params.networks, -1)
+    return each.gather(1, place).reshape(params.fits * params.networks, -1)
 
 
 def _drawn(pool: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 
 from ogsrl.errors import ModelError
 from ogsrl.evaluation.executed import Clinicians
-from ogsrl.evaluation.fqe import Fqe, first_decisions, fit_fqe
+from ogsrl.evaluation.fqe import Fqe, Sampling, first_decisions, fit_fqe
 from ogsrl.evaluation.pessimism import Worst
 from ogsrl.evaluation.quantities import VALUE, primary
 from ogsrl.policies.deployed import Deployed
@@ -158,7 +158,7 @@ def select(
         params.fqe,
         generator,
         lambda more: say("steps", more),
-        resample=params.bootstrap,
+        sampling=Sampling(resample=params.bootstrap),
     )
     judged = judge(
         fqe,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ogsrl.errors import ModelError
-from ogsrl.evaluation.fqe import Fqe, FqeParams, first_decisions, fit_fqe
+from ogsrl.evaluation.fqe import WHOLE, Fqe, FqeParams, Sampling, first_decisions, fit_fqe
 from ogsrl.evaluation.quantities import deaths, quantities, to_go
 from ogsrl.preparation.tensors import StayTensors
 from tests.evaluation.ward import STEPS, Chance, Ward, WardClinicians, acting, clinicians
@@ -39,12 +39,15 @@ def ward() -> Ward:
 
 
 def fitted(
-    stays: StayTensors, seed: int = 0, params: FqeParams = SMALL, *, resample: bool = False
+    stays: StayTensors,
+    seed: int = 0,
+    params: FqeParams = SMALL,
+    sampling: Sampling = WHOLE,
 ) -> Fqe:
     policies = {name: acting(dose, stays.history) for name, (dose, _) in POLICIES.items()}
     generator = torch.Generator().manual_seed(seed)
     who = WardClinicians()
-    return fit_fqe(stays, policies, who, params, generator, names=NAMES, resample=resample)
+    return fit_fqe(stays, policies, who, params, generator, names=NAMES, sampling=sampling)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +187,7 @@ def test_resampled_fits_are_as_far_apart_as_cohorts_are() -> None:
     params = SMALL.model_copy(update={"fits": 12, "steps": 250})
     spread = {
         resample: float(
-            fitted(ward.stays, 2, params, resample=resample)
+            fitted(ward.stays, 2, params, Sampling(resample=resample))
             .first_values["defers"]["mortality"]
             .mean(1)
             .std()
@@ -195,3 +198,33 @@ def test_resampled_fits_are_as_far_apart_as_cohorts_are() -> None:
     cohorts = (mean * (1 - mean) / 300) ** 0.5
     assert 0.5 * cohorts < spread[True] < 2 * cohorts
     assert spread[False] < 0.5 * spread[True]
+
+
+def test_with_folds_a_patient_s_value_comes_from_fits_that_never_saw_them(ward: Ward) -> None:
+    few = Ward.draw(60, 3).stays
+    long = replace_params(steps=600, learning_rate=5e-3, start_steps=300)
+    whole, crossed = (fitted(few, 0, long, Sampling(folds=k)) for k in (1, 4))
+    first = first_decisions(few)
+    died = to_go(few, quantities(few, ["mortality"])[0])[0]
+    place = torch.full((len(few.step),), -1)
+    place[few.decision.nonzero().squeeze(1)] = torch.arange(len(died))
+    outcome = died[place[first]]
+
+    def fit_to_outcome(one: Fqe) -> float:
+        said = one.first_values["defers"]["mortality"].mean(0)
+        return float(torch.corrcoef(torch.stack([said, outcome]))[0, 1])
+
+    assert crossed.first_values["defers"]["mortality"].shape == (2, 60)
+    assert fit_to_outcome(whole) > fit_to_outcome(crossed) + 0.1
+    ward_s, known = fitted(ward.stays, 0, SMALL, Sampling(folds=2)), POLICIES["treats"][1]
+    mean = float(ward_s.first_values["treats"]["mortality"].mean())
+    assert mean == pytest.approx(ward.value(known, "mortality"), abs=0.02)
+
+
+def test_fewer_patients_than_folds_are_refused() -> None:
+    with pytest.raises(ModelError, match="3 patients cannot be parted into 5 folds"):
+        fitted(Ward.draw(3, 3).stays, 0, replace_params(steps=1), Sampling(folds=5))
+
+
+def replace_params(**changed: object) -> FqeParams:
+    return SMALL.model_copy(update=changed)

@@ -1,0 +1,43 @@
+r"""Clipped per-decision importance sampling, with a bound that holds for any number of patients.
+
+Clipping makes a mean of what is never negative smaller, so with paid' in [0, 1] of its range
+
+    E[G] >= E[sum_t g^t min(w_t, c) paid'_t],  1 - E[G] >= E[min(w_T, c) (1 - G)],
+
+and empirical Bernstein bounds both means below: c is known before any weight is seen.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ogsrl.evaluation.estimators.base import Estimate, judged
+from ogsrl.evaluation.intervals import Interval, bernstein
+from ogsrl.evaluation.record import Record, Support
+
+#: c, the largest weight that counts.
+LARGEST = 10.0
+
+
+def estimate(record: Record, level: float, generator: torch.Generator) -> Estimate:
+    """The middle of what is certain."""
+    del generator
+    span = record.high - record.low
+    if span <= 0:
+        only = Interval(record.low, record.high)
+        return judged(record, level, Support.of(record), record.low, only)
+    weights = record.weights.clip(max=LARGEST)
+    last = weights[:, -1]
+    returns = ((record.returns - record.low) / span).clip(0, 1)
+    if record.low == 0 and bool((record.paid >= 0).all()):
+        met = (weights * record.discounted).sum(1) / span
+    else:
+        met = last * returns
+    # a patient's several stays are averaged: still within [0, c]
+    met = record.by_patient(met).clip(max=LARGEST)
+    missed = record.by_patient(last * (1 - returns))
+    one_sided = (1 + level) / 2
+    low = bernstein(met, LARGEST, one_sided)
+    high = 1 - bernstein(missed, LARGEST, one_sided)
+    interval = Interval(record.low + span * min(low, high), record.low + span * max(low, high))
+    return judged(record, level, Support.of(record), (interval.low + interval.high) / 2, interval)

@@ -1,0 +1,24 @@
+r"""Doubly robust: V_t = v(s_t) + rho_t (r_t + g V_{t+1} - q(s_t, a_t)), backwards; the mean of V_0.
+
+Unrolled, sum_t g^t [w_{t-1} v(s_t) + w_t (r_t - q(s_t, a_t))].
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ogsrl.evaluation.estimators.base import Estimate, weighted
+from ogsrl.evaluation.record import Record
+from ogsrl.evaluation.terms import Terms
+
+
+def terms(record: Record) -> Terms:
+    """Each patient's V_0."""
+    fitted = record.fitted
+    surprise = record.weights * (record.discounted - fitted.q)
+    return Terms.mean(record.by_patient((record.weights_before * fitted.v + surprise).sum(1)))
+
+
+def estimate(record: Record, level: float, generator: torch.Generator) -> Estimate:
+    """Unbiased where b is known, whatever q; consistent where q is right, whatever b."""
+    return weighted(record, level, generator, terms)

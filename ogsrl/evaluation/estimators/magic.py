@@ -1,0 +1,75 @@
+r"""MAGIC (Thomas, Brunskill 2016): the convex blend of j-step returns of least estimated error.
+
+    g_j = sum_{t<=j} g^t [sum_i u_{i,t-1} v + sum_i u_it (r - q)] + g^{j+1} sum_i u_ij v(s_{i,j+1}),
+
+g_-1 the fitted values alone, the last one `wdr`. The blend x minimises x' (Omega + b b') x over the
+simplex: Omega the covariance of the g_j over patients, b_j how far g_j is from an interval of the
+last one. What is wrong with the fitted values but inside that interval is not seen: a bootstrap of
+the blend held the truth in 36 of 100 where `wdr` held it in 95. So the interval is `wdr`'s.
+"""
+
+from __future__ import annotations
+
+import torch
+from scipy.optimize import nnls
+
+from ogsrl.evaluation.estimators import wdr
+from ogsrl.evaluation.estimators.base import Estimate, judged, weighted
+from ogsrl.evaluation.intervals import Interval
+from ogsrl.evaluation.record import Record, Support
+from ogsrl.evaluation.terms import Terms
+
+#: Normal quantile of the two-sided interval of .5 that biases are measured from.
+HALF = 0.6745
+#: Weight of the blend's adding up to 1.
+FIRMLY = 1e4
+
+
+def terms(record: Record) -> Terms:
+    """The blend, its weights taken as known."""
+    steps = range(-1, record.inside.shape[1])
+    values, surprises = wdr.values(record), wdr.surprises(record)
+    returns = [_return(values, surprises, j) for j in steps]
+    blend = _blend(returns)
+    made = returns[0].times(blend[0])
+    for one, share in zip(returns[1:], blend[1:], strict=True):
+        made = made.plus(one, share)
+    return made
+
+
+def estimate(record: Record, level: float, generator: torch.Generator) -> Estimate:
+    """As far from the model as the logs can say."""
+    whole = weighted(record, level, generator, wdr.terms)
+    if whole.estimate is None:
+        return whole
+    blend = terms(record).estimate
+    interval = Interval(min(whole.low, blend), max(whole.high, blend))
+    return judged(record, level, Support.of(record), blend, interval)
+
+
+def _return(values: Terms, surprises: Terms, j: int) -> Terms:
+    """g_j: values up to step j + 1, surprises up to step j."""
+    last = min(j + 2, values.numerators.shape[1])
+    known = Terms(values.numerators[:, :last], values.denominators[:, :last])
+    more = Terms(surprises.numerators[:, : j + 1], surprises.denominators[:, : j + 1])
+    return known.plus(more)
+
+
+def _blend(returns: list[Terms]) -> list[float]:
+    """Shares of the returns, adding up to 1."""
+    apart = torch.stack([one.influence() for one in returns])
+    covariance = apart @ apart.T
+    said = torch.tensor([one.estimate for one in returns], dtype=torch.float64)
+    half = HALF * float(covariance[-1, -1].sqrt())
+    bias = said - said.clamp(said[-1] - half, said[-1] + half)
+    error = covariance + bias[:, None] * bias
+    scale = float(error.diagonal().mean())
+    if scale <= 0:
+        return [0.0] * (len(returns) - 1) + [1.0]
+    values, vectors = torch.linalg.eigh(error / scale)
+    root = values.clamp(min=0).sqrt()[:, None] * vectors.T
+    rows = torch.cat([root, torch.full((1, len(returns)), FIRMLY, dtype=torch.float64)])
+    wanted = torch.zeros(len(rows), dtype=torch.float64)
+    wanted[-1] = FIRMLY
+    found, _ = nnls(rows.numpy(), wanted.numpy())
+    return [float(share) for share in found / found.sum()]

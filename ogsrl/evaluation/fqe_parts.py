@@ -1,0 +1,171 @@
+"""What fitted Q evaluation is made of: parameters, inputs and outputs, logged decisions.
+
+Called by `ogsrl.evaluation.fqe` alone, which trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from ogsrl.evaluation.executed import Executed
+from ogsrl.evaluation.quantities import REFUSAL, Quantity, to_go
+from ogsrl.policies.codes import StateCodes
+from ogsrl.preparation.tensors import StayTensors
+
+#: The least chance or share that a fit begins with, and the least deviation of a dose.
+LEAST, LEAST_DEVIATION = 1e-3, 0.05
+
+
+class FqeParams(BaseModel):
+    """Parameters of fitted Q evaluation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    fits: int = Field(5, ge=1, le=100, description="Cold fits.")
+    networks: int = Field(
+        2, ge=1, le=20, description="Networks a fit, begun apart and fed the same patients."
+    )
+    hidden: int = Field(64, ge=4, le=2048, description="Units of each of two hidden layers.")
+    start_steps: int = Field(200, ge=0, description="First steps, towards logged returns.")
+    steps: int = Field(1500, ge=1, description="Gradient steps towards the policy's value.")
+    batch_size: int = Field(512, ge=8, le=65536, description="Rows a network and step.")
+    learning_rate: float = Field(4e-4, gt=0, le=1, description="Of Adam; falls to 0 as a cosine.")
+    target_rate: float = Field(0.02, gt=0, le=1, description="How fast targets follow.")
+    draws: int = Field(4, ge=1, le=64, description="Doses drawn a row where something is drawn.")
+    dose_weight: float = Field(
+        4.0, gt=0, le=100, description="Deviation of doses, given the state, as inputs."
+    )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What networks see: codes as columns, and doses wide enough for their part to be learned.
+
+    Attributes:
+        codes: How codes of a state go in.
+        width: What each dose is multiplied with.
+    """
+
+    codes: StateCodes
+    width: torch.Tensor
+
+    @classmethod
+    def of(cls, stays: StayTensors, weight: float) -> Inputs:
+        """Doses get deviation `weight`, given what a linear function of the state says of them."""
+        made = stays.transitions()
+        codes = StateCodes.of(stays.history)
+        x = torch.cat([codes.inputs(made.states), torch.ones(len(made.states), 1)], 1).double()
+        y = made.doses.double()
+        gram = x.T @ x + 1e-3 * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
+        left = (y - x @ torch.linalg.solve(gram, x.T @ y)).square().mean(0).sqrt()
+        return cls(codes, (weight / left.clip(min=LEAST_DEVIATION)).float())
+
+    @property
+    def columns(self) -> int:
+        """Number of inputs."""
+        return self.codes.width + len(self.width)
+
+    def __call__(self, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
+        """(..., rows, columns) of states (rows, .) and doses (..., rows, .)."""
+        seen = self.codes.inputs(states)
+        return torch.cat([seen.expand(*doses.shape[:-1], -1), doses * self.width], -1)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Answers of networks as values within their range: low + (high - low) sigmoid(z + start).
+
+    Attributes:
+        low: (quantities,).
+        span: (quantities,) high - low.
+        start: (policies, 1, 1, quantities) logits of the mean value that fits begin with.
+    """
+
+    low: torch.Tensor
+    span: torch.Tensor
+    start: torch.Tensor
+
+    def shares(self, answers: torch.Tensor) -> torch.Tensor:
+        """(policies, networks, rows, quantities) as shares of their range."""
+        policies, quantities_ = self.start.shape[0], len(self.low)
+        return torch.sigmoid(answers.view(policies, -1, answers.shape[1], quantities_) + self.start)
+
+    def values(self, shares: torch.Tensor) -> torch.Tensor:
+        """Shares of the range as values."""
+        return self.low + self.span * shares
+
+
+def first_decisions(stays: StayTensors) -> torch.Tensor:
+    """Rows of first decisions, one a stay that holds any."""
+    return ((stays.step == 0) & stays.decision).nonzero().squeeze(1)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Logged decisions, and what each policy would have done next."""
+
+    states: torch.Tensor
+    doses: torch.Tensor
+    next_states: torch.Tensor
+    next_doses: torch.Tensor  # (draws, policies, decisions, doses)
+    paid: torch.Tensor  # (decisions, quantities)
+    counts: torch.Tensor
+    going: torch.Tensor  # discounted; (decisions, quantities)
+    refused: torch.Tensor  # (draws, policies, decisions, quantities) after the step
+    low: torch.Tensor
+    high: torch.Tensor
+    returns: torch.Tensor  # (policies, decisions, quantities) as logged
+    known: torch.Tensor  # decisions of which that is known
+    patient: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, stays: StayTensors, executed: Mapping[str, Executed], wanted: Sequence[Quantity]
+    ) -> Task:
+        made = stays.transitions()
+        following = stays.next_row[made.row].clip(min=0)
+        going = (~made.terminal).float()
+        paid = torch.stack([one.paid for one in wanted], 1)
+        once = torch.tensor([one.once for one in wanted])
+        discount = torch.tensor([one.discount for one in wanted])
+        deferred = torch.stack([one.deferred[:, following] for one in executed.values()], 1)
+        share = deferred * going / stays.history.preparation.cohort.max_steps
+        refusal = torch.tensor([one.name == REFUSAL for one in wanted])
+        returns = [to_go(stays, one) for one in wanted]
+        logged = torch.stack([total for total, _ in returns], 1).repeat(len(executed), 1, 1)
+        for j, one in enumerate(wanted):
+            if one.name == REFUSAL:  # what the policy would refuse of the rows still to come
+                for p, of_policy in enumerate(share.mean(0)):
+                    theirs = Quantity(one.name, of_policy, one.counts, 1.0, 0.0, 1.0)
+                    logged[p, :, j] = to_go(stays, theirs)[0]
+        return cls(
+            states=made.states,
+            doses=made.doses,
+            next_states=made.next_states,
+            next_doses=torch.stack([one.doses[:, following] for one in executed.values()], 1),
+            paid=paid,
+            counts=torch.stack([one.counts for one in wanted], 1).float(),
+            going=discount * going[:, None] * torch.where(once, 1 - paid, 1.0),
+            refused=share[..., None] * refusal,
+            low=torch.tensor([one.low for one in wanted]),
+            high=torch.tensor([one.high for one in wanted]),
+            returns=logged,
+            known=returns[0][1].nonzero().squeeze(1),
+            patient=stays.patient[made.row],
+        )
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def heads(self) -> Heads:
+        """Values that begin at the mean of what was logged."""
+        span = (self.high - self.low).clip(min=1e-6)
+        begun = (
+            self.returns[:, self.known] if len(self.known) else self.paid.expand_as(self.returns)
+        )
+        mean = ((begun.mean(1) - self.low) / span).clip(LEAST, 1 - LEAST)
+        return Heads(self.low, span, torch.logit(mean)[:, None, None])

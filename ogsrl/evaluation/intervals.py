@@ -1,0 +1,108 @@
+"""Intervals of estimates over patients: the bias-corrected bootstrap, and empirical Bernstein.
+
+Called by estimators. Whoever asks says the range that the quantity can have: an interval never
+leaves it, and where all patients say the same, it is as wide as their number allows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from ogsrl.evaluation.terms import Terms
+
+#: Numbers of a block of samples of patients.
+BLOCK = 8_000_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Two-sided."""
+
+    low: float
+    high: float
+
+    def within(self, low: float, high: float) -> Interval:
+        """What of it is possible."""
+        return Interval(min(max(self.low, low), high), max(min(self.high, high), low))
+
+    def holds(self, value: float) -> bool:
+        """Whether the value is in it."""
+        return self.low <= value <= self.high
+
+
+def bca(
+    terms: Terms, level: float, generator: torch.Generator, span: float, samples: int = 2000
+) -> Interval:
+    r"""Bias-corrected and accelerated bootstrap over patients (Efron 1987).
+
+        ends = quantiles at Phi(z0 + (z0 +- z) / (1 - a (z0 +- z))),
+        z0 = Phi^-1(share of samples below the estimate),
+        a = sum (m - x_i)^3 / (6 (sum (m - x_i)^2)^1.5),   x_i the estimate without patient i
+
+    Args:
+        terms: What is estimated.
+        level: E.g. .95.
+        generator: Draws the samples.
+        span: How far apart two values of the quantity can be.
+        samples: How many.
+    """
+    estimate, n = terms.estimate, len(terms)
+    found = torch.cat([terms.sampled(counts) for counts in _counts(n, samples, generator)])
+    if float(found.max() - found.min()) <= 1e-12 * max(span, 1e-300):
+        # nobody differs: what so many patients leave open ("rule of three")
+        open_ = span * min(1.0, math.log(2 / (1 - level)) / n)
+        return Interval(estimate - open_, estimate + open_)
+    below = float((found < estimate).double().mean() + (found == estimate).double().mean() / 2)
+    bias = _quantile(min(max(below, 1 / (2 * samples)), 1 - 1 / (2 * samples)))
+    apart = terms.without_each()
+    apart = apart.mean() - apart
+    spread = float(apart.square().sum())
+    skew = float(apart.pow(3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+    ends = []
+    for share in ((1 - level) / 2, (1 + level) / 2):
+        moved = bias + _quantile(share)
+        ends.append(_normal(bias + moved / max(1 - skew * moved, 1e-3)))
+    at = torch.tensor(ends, dtype=torch.float64)
+    low, high = torch.quantile(found, at).tolist()
+    return Interval(low, high)
+
+
+def bernstein(values: torch.Tensor, largest: float, level: float) -> float:
+    r"""A bound that the mean of values in [0, largest] is above, one-sided (Maurer, Pontil 2009).
+
+        mean - sqrt(2 var log(2/d) / n) - 7 largest log(2/d) / (3 (n - 1)),   d = 1 - level
+
+    `largest` must be known before the values are seen.
+
+    >>> import torch
+    >>> round(bernstein(torch.ones(1000), 1.0, 0.95), 4)
+    0.9914
+    """
+    n, exact = len(values), values.double()
+    if n < 2:
+        return 0.0
+    logs = math.log(2 / (1 - level))
+    half = math.sqrt(2 * float(exact.var()) * logs / n) + 7 * largest * logs / (3 * (n - 1))
+    return max(float(exact.mean()) - half, 0.0)
+
+
+def _counts(patients: int, samples: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """How often each patient is drawn, in blocks of samples."""
+    size = max(1, BLOCK // patients)
+    for start in range(0, samples, size):
+        rows = min(size, samples - start)
+        drawn = torch.randint(patients, (rows, patients), generator=generator)
+        counts = torch.zeros(rows, patients, dtype=torch.float64)
+        yield counts.scatter_add_(1, drawn, torch.ones_like(counts))
+
+
+def _quantile(share: float) -> float:
+    return float(torch.special.ndtri(torch.tensor(share, dtype=torch.float64)))
+
+
+def _normal(z: float) -> float:
+    return float(torch.special.ndtr(torch.tensor(z, dtype=torch.float64)))

@@ -1,0 +1,159 @@
+"""Every estimator on logs of a process whose answers are known exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ogsrl.errors import EstimateError, ModelError
+from ogsrl.evaluation.estimators import (
+    WEIGHTED,
+    WITH_VALUES,
+    cwpdis,
+    dr,
+    magic,
+    pdis,
+    wdr,
+    wis,
+)
+from ogsrl.evaluation.estimators.base import Estimate
+from ogsrl.evaluation.record import Record, Support, Values
+from tests.harness_estimators import FIRST, LOGGED, OTHER, logged, solved
+
+TRUTH = solved(OTHER).mortality
+TERMS = {m.__name__.rpartition(".")[2]: m.terms for m in (pdis, wis, cwpdis, dr, wdr, magic)}
+UNBIASED = ("pdis", "dr")
+CONSISTENT = ("wis", "cwpdis", "wdr", "magic")
+
+
+def ask(name: str, record: Record, seed: int = 0, level: float = 0.95) -> Estimate:
+    return WEIGHTED[name](record, level, torch.Generator().manual_seed(seed))
+
+
+def said(name: str, record: Record) -> float:
+    return TERMS[name](record).estimate
+
+
+def cohorts(count: int, stays: int, wrong: float = 0.0) -> list[Record]:
+    return [logged(stays, torch.Generator().manual_seed(k), wrong=wrong) for k in range(count)]
+
+
+@pytest.mark.parametrize("name", UNBIASED)
+def test_an_unbiased_estimator_is_right_on_average_whatever_the_fitted_values(name: str) -> None:
+    found = torch.tensor([said(name, one) for one in cohorts(60, 300, wrong=0.1)])
+    assert abs(float(found.mean()) - TRUTH) < 4 * float(found.std()) / 60**0.5
+
+
+@pytest.mark.parametrize("name", CONSISTENT)
+def test_a_consistent_estimator_s_error_falls_with_the_root_of_patients(name: str) -> None:
+    errors = []
+    for stays in (200, 20_000):
+        found = torch.tensor([said(name, one) for one in cohorts(20, stays, wrong=0.05)])
+        errors.append(float((found - TRUTH).square().mean().sqrt()))
+    assert errors[1] < 0.2 * errors[0]  # .1 in theory
+    assert errors[1] < 0.01
+
+
+@pytest.mark.parametrize("name", WITH_VALUES)
+def test_right_fitted_values_take_some_of_the_scatter_away(name: str) -> None:
+    plain = torch.tensor([said("pdis", one) for one in cohorts(200, 400)])
+    found = torch.tensor([said(name, one) for one in cohorts(200, 400)])
+    assert float(found.var()) < 0.95 * float(plain.var())  # deaths are mostly chance
+
+
+@pytest.mark.parametrize("name", ["pdis", "wis", "cwpdis"])
+def test_of_the_clinicians_themselves_it_says_what_was_seen(name: str) -> None:
+    record = logged(500, torch.Generator().manual_seed(1), policy=LOGGED)
+    assert bool((record.ratio == 1).all())
+    assert said(name, record) == pytest.approx(float(record.returns.mean()), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", WITH_VALUES)
+def test_of_the_clinicians_without_fitted_values_too(name: str) -> None:
+    record = logged(500, torch.Generator().manual_seed(1), policy=LOGGED)
+    nothing = Values(torch.zeros_like(record.paid), torch.zeros_like(record.paid))
+    record = replace(record, values=nothing)
+    if name != "magic":  # it may trust the fitted values, here wrong
+        assert said(name, record) == pytest.approx(float(record.returns.mean()), abs=1e-12)
+    assert ask(name, record).low <= float(record.returns.mean()) <= ask(name, record).high
+
+
+def test_dropping_ended_stays_from_denominators_would_be_wrong_and_shows() -> None:
+    record = logged(4000, torch.Generator().manual_seed(2), policy=LOGGED)
+    still = record.inside.double()
+    dropped = float(((record.paid * still).sum(0) / still.sum(0)).sum())
+    assert dropped > 1.2 * said("cwpdis", record)
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_order_of_stays_and_shards_change_nothing(name: str) -> None:
+    record = logged(300, torch.Generator().manual_seed(3), per_patient=3)
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(4))
+    mixed = ask(name, record.in_order(order))
+    plain = ask(name, record)
+    assert mixed.estimate == pytest.approx(plain.estimate, abs=1e-12)
+    assert (mixed.low, mixed.high) == pytest.approx((plain.low, plain.high), abs=1e-9)
+    assert mixed.ess == pytest.approx(plain.ess)
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_a_patient_of_many_stays_counts_once(name: str) -> None:
+    record = logged(200, torch.Generator().manual_seed(5))
+    again = torch.cat([torch.arange(200), torch.zeros(50, dtype=torch.int64)])
+    often = record.in_order(again)
+    assert often.patients == 200
+    assert said(name, often) == pytest.approx(said(name, record), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_what_was_never_given_gets_no_estimate_and_no_vote(name: str) -> None:
+    record = logged(400, torch.Generator().manual_seed(6))
+    record = replace(record, ratio=torch.where(record.inside, 0.0, record.ratio))
+    found = ask(name, record)
+    assert not found.votes
+    assert (found.low, found.high) == (0.0, 1.0)
+    assert "too few" in found.diagnosis or "no patient" in found.diagnosis
+    assert found.estimate is None or name == "pdis_clipped"
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_one_patient_with_much_of_the_weight_takes_the_vote(name: str) -> None:
+    record = logged(2000, torch.Generator().manual_seed(7))
+    ratio = record.ratio.clone()
+    assert ask(name, record).votes
+    ratio[0, 0] = 2e4
+    assert not ask(name, replace(record, ratio=ratio)).votes
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_an_interval_holds_the_truth_about_as_often_as_it_says(name: str) -> None:
+    made = [ask(name, one, k) for k, one in enumerate(cohorts(100, 300, wrong=0.02))]
+    held = sum(one.low <= TRUTH <= one.high for one in made)
+    assert held >= 88  # .95 of 100, less 3 standard errors
+    if name == "pdis_clipped":
+        assert held == 100
+    else:
+        widths = [one.high - one.low for one in made]
+        assert max(widths) < 0.5
+
+
+def test_no_estimator_wants_a_record_with_holes() -> None:
+    record = logged(10, torch.Generator().manual_seed(8))
+    with pytest.raises(EstimateError, match="ratio"):
+        replace(record, ratio=record.ratio * torch.nan)
+    with pytest.raises(EstimateError, match="after the end"):
+        replace(record, paid=torch.ones_like(record.paid))
+    with pytest.raises(ModelError, match="fitted values"):
+        ask("dr", replace(record, values=None))
+
+
+def test_support_is_what_it_says() -> None:
+    record = logged(1000, torch.Generator().manual_seed(9))
+    weight = record.weights[:, -1]
+    support = Support.of(record)
+    assert support.ess == pytest.approx(float(weight.sum() ** 2 / weight.square().sum()))
+    assert support.max_weight == pytest.approx(float(weight.max() / weight.sum()))
+    assert abs(support.mean_weight - 1) < 0.2
+    assert float(FIRST.sum()) == pytest.approx(1)
