@@ -136,6 +136,10 @@ def test_seeds_side_by_side_are_what_each_is_alone(stage: Stage, tmp_path: Path)
     assert alone == beside
 
 
+def _hears_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on_bit_for_bit(
     stage: Stage, tmp_path: Path
@@ -151,6 +155,8 @@ def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on_bit_for_bit(
         command += ["--algorithm", "ogsrl"]
         asked: dict[str, Any] = {"cwd": at.root, "stdout": subprocess.PIPE, "text": True}
         asked["env"] = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        # a shell's background jobs ignore Ctrl-C, and what they start inherits that
+        asked["preexec_fn"] = _hears_ctrl_c
         if name == "stopped":
             scratch = at.cache / "train" / "table" / "ogsrl"
             with subprocess.Popen(command, stderr=subprocess.PIPE, **asked) as running:
