@@ -45,6 +45,7 @@ CODE = (
 BEDSIDE = (
     "ogsrl/sources/simulator",
     "ogsrl/evaluation/bedside.py",
+    "ogsrl/evaluation/simulated.py",
     "ogsrl/policies/deployed.py",
     "ogsrl/policies/orders.py",
     "ogsrl/policies/limits.py",

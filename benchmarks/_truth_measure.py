@@ -12,17 +12,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors.numpy import load, save
 
 from benchmarks._truth_cohorts import Place, code_files, digest
-from ogsrl.constraints import Rule, constraint_rules, hazard_rules
-from ogsrl.evaluation.bedside import Bedside
+from ogsrl.evaluation.simulated import simulated_truth
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.limits import limit_of
-from ogsrl.sources.simulator import Policy, Truth, paired_difference, true_value
-from ogsrl.sources.simulator.config import Floats
+from ogsrl.sources.simulator import Policy, Truth, paired_difference
 from ogsrl.sources.simulator.truth import CHUNK
 from ogsrl.spec import Cohort
 
@@ -48,35 +45,8 @@ class Patients:
 
 
 def truth_of(policy: Policy | Deployed, place: Place, patients: Patients) -> Truth:
-    """What is true of a policy in the cohort's simulator, each constraint and hazard counted."""
-    cohort = place.cohort
-    acting = Bedside(policy) if isinstance(policy, Deployed) else policy
-    return true_value(
-        acting,
-        patients.count,
-        patients.seed,
-        place.config,
-        discount=cohort.discount,
-        constraints={n: _unsafe(r) for n, r in constraint_rules(cohort).items()},
-        hazards={n: _hazardous(r) for n, r in hazard_rules(cohort).items()},
-    )
-
-
-def _unsafe(rule: Rule) -> Any:
-    def met(known: Mapping[str, Floats]) -> Any:
-        return rule.numpy({name: known[name] for name in rule.columns}) == 1
-
-    return met
-
-
-def _hazardous(rule: Rule) -> Any:
-    """On the chart and the doses given; what is not charted now is no hazard."""
-
-    def met(charted: Mapping[str, Floats], given: Mapping[str, Floats]) -> Any:
-        values = {**charted, **given}
-        return rule.numpy({name: values[name] for name in rule.columns}) == 1
-
-    return met
+    """What is true of a policy in the cohort's simulator."""
+    return simulated_truth(policy, place.cohort, place.config, patients.count, patients.seed)
 
 
 def measured(named: Named, place: Place, patients: Patients, folder: Path) -> Truth:

@@ -21,6 +21,7 @@ from ogsrl.spec.show import show
 
 MISTAKE = 2
 _DRAFT_ROWS = 500_000
+_PATH = click.Path(path_type=Path)
 
 
 class OgsrlGroup(click.Group):
@@ -125,3 +126,37 @@ def _read_table(file: Path) -> pd.DataFrame:
         raise SourceError(
             f"{file}: not a readable CSV (UTF-8, one header line) or parquet file"
         ) from None
+
+
+@main.command(
+    "evaluate",
+    epilog="Example: ogsrl evaluate --model models/sepsis --cohort elsewhere.csv --out elsewhere",
+)
+@click.option("--model", required=True, type=_PATH, help="A cohort's folder of models.")
+@click.option("--cohort", required=True, type=_PATH, help="Stays that it never saw.")
+@click.option("--out", type=_PATH, help="Folder for evaluation.parquet and evaluation.json.")
+@click.option("--seed", default=0, show_default=True, help="Of everything drawn.")
+@click.option("--json", "as_json", is_flag=True, help="Print evaluation.json.")
+def evaluate(model: Path, cohort: Path, out: Path | None, seed: int, as_json: bool) -> None:
+    """Measure a model on a cohort that it never saw, without retraining.
+
+    The cohort is a table of stays in the model's own columns and units (CSV, parquet, or a folder
+    of them), or a cohort file with a source of its own and the same columns. Its contract is
+    judged first, and stays that break it are left out.
+    """
+    from ogsrl.query.elsewhere import evaluate_elsewhere  # noqa: PLC0415 - others need not wait for torch
+
+    found = evaluate_elsewhere(model, cohort, seed)
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            found.rows.to_parquet(out / "evaluation.parquet", index=False)
+            text = json.dumps(found.told, indent=2, allow_nan=False) + "\n"
+            (out / "evaluation.json").write_text(text, encoding="utf-8")
+        except OSError:
+            raise SourceError(f"{out}: cannot be written; choose another folder") from None
+    if as_json:
+        click.echo(json.dumps(found.told, indent=2, allow_nan=False))
+        return
+    for line in found.sentences:
+        click.echo(line)

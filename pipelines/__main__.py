@@ -23,6 +23,7 @@ STAGES = {
     "guardian": "where the data end -> models/NAME/guardian/, reports/NAME/guardian.json",
     "train": "policies -> models/NAME/policies/ALGORITHM/, reports/NAME/train_ALGORITHM.json",
     "select": "who is put forward -> models/NAME/selected/, reports/NAME/selection.json",
+    "evaluate": "what policies come to, on test patients -> reports/NAME/evaluation.{parquet,json}",
 }
 
 

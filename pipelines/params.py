@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ogsrl.behaviour.config import BehaviourParams
 from ogsrl.dynamics.config import DynamicsParams
 from ogsrl.errors import SpecError
+from ogsrl.evaluation.config import EvaluateParams
 from ogsrl.guardian.config import GuardianParams
 from ogsrl.policies.config import AlgorithmParams, TrainParams
 from ogsrl.preparation import PrepareParams
@@ -70,6 +71,7 @@ class Params(Section):
     guardian: GuardianParams = Field(default_factory=GuardianParams)
     train: TrainParams = Field(default_factory=TrainParams)
     select: SelectParams = Field(default_factory=SelectParams)
+    evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
     algorithms: dict[str, AlgorithmParams] = Field(default_factory=dict)
 
 
@@ -81,7 +83,8 @@ def parse_params(values: Mapping[str, Any], overrides: Mapping[str, Any], where:
     ...
     ogsrl.errors.SpecError: params.yaml: prepare.spilt: unknown key; the nearest is prepare.split
     """
-    if "algorithms" in (overrides.get("train") or {}):
+    train = overrides.get("train")
+    if isinstance(train, Mapping) and "algorithms" in train:
         raise SpecError(
             f"{where}: overrides.train.algorithms: dvc.yaml makes a stage of each algorithm of "
             "params.yaml; set train.algorithms there, or with `dvc exp run -S train.algorithms=...`"
@@ -117,19 +120,26 @@ def _merge(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
 
 
 def _message(item: Any, where: str) -> str:
-    path = ".".join(str(part) for part in item["loc"])
+    parts = [str(part) for part in item["loc"]]
+    path = ".".join(parts)
+    if item["type"] in ("model_type", "dict_type"):
+        return f"{where}: {path}: must be a mapping of parameters"
     if item["type"] != "extra_forbidden":
         return f"{where}: {path}: {item['msg']}"
-    near = difflib.get_close_matches(path, _known(Params), n=1, cutoff=0.0)
+    entry = parts[1] if parts[0] == "algorithms" else "NAME"
+    known = [key.replace("NAME", entry) for key in _known(Params)]
+    near = difflib.get_close_matches(path, known, n=1, cutoff=0.0)
     return f"{where}: {path}: unknown key; the nearest is {near[0]}"
 
 
 def _known(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Keys of a model and of those in it, the entries of a mapping as NAME."""
     names: list[str] = []
     for name, field in model.model_fields.items():
         key = prefix + (field.alias or name)
         names.append(key)
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            names += _known(kind, f"{key}.")
+        below = f"{key}.NAME." if get_origin(field.annotation) is dict else f"{key}."
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                names += _known(kind, below)
     return names

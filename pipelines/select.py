@@ -17,14 +17,15 @@ from ogsrl.dynamics.config import TooFewPatients
 from ogsrl.errors import ModelError
 from ogsrl.figures.select import FIGURES, nobody_judged
 from ogsrl.figures.style import save_svg
-from ogsrl.guardian.members import GUARDIANS
 from ogsrl.guardian.protocol import Guardian
 from ogsrl.policies.deployed import Actor, Deployed
 from ogsrl.policies.saved import load_policy, save_policy
 from ogsrl.preparation.history import History
+from ogsrl.query.model import save_beside
 from ogsrl.selection.choose import Candidate, Grounds, Selection, select
 from ogsrl.selection.report import describe, nothing_to_select_report, too_few_report
 from ogsrl.selection.screen import second_model
+from pipelines.models import load_behaviour, load_guardian
 from pipelines.parts import load_parts
 from pipelines.stage import Stage, write_json
 
@@ -33,10 +34,8 @@ def run(stage: Stage) -> None:
     """Gather every policy that training saved, choose, and say why each other one lost."""
     validation = load_parts(stage, "validation")["validation"]
     history = validation.history
-    behaviour = Behaviour.load(stage.model("behaviour"), history.preparation)
-    asked = behaviour if behaviour.status == "fitted" else None
-    kind = GUARDIANS[stage.params.guardian.kind]
-    guardian = kind.load(stage.model("guardian"), history, asked)
+    behaviour = load_behaviour(stage, history)
+    guardian = load_guardian(stage, history, behaviour)
     candidates = list(_candidates(stage, history, behaviour, guardian))
     params = stage.params.select
     if params.cloning not in stage.params.train.algorithms:
@@ -108,7 +107,9 @@ def _write(
     if chosen is not None:
         actor = chosen.deployed.actor
         about |= {"algorithm": chosen.algorithm, "seed": chosen.seed, "step": chosen.checkpoint}
-    save_policy(stage.model("selected"), actor, history, about)
+    selected = stage.model("selected")
+    save_policy(selected, actor, history, about)
+    save_beside(stage.cohort_file, history.preparation, selected)
     write_json(stage.report("selection.json"), report)
     folder = stage.report("figures")
     folder.mkdir(parents=True, exist_ok=True)

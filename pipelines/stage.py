@@ -21,6 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 from tqdm import tqdm
 
@@ -44,11 +45,19 @@ class Stage:
     @cached_property
     def cohort(self) -> Cohort:
         """The cohort file."""
-        return self.cohort_of(self.cohort_name)
+        return load_cohort(self.cohort_file)
+
+    @property
+    def cohort_file(self) -> Path:
+        """Where it lies."""
+        return self._file_of(self.cohort_name)
 
     def cohort_of(self, name: str) -> Cohort:
         """Any cohort's file."""
-        return load_cohort(self.root / "data_contracts" / f"{name}.yaml")
+        return load_cohort(self._file_of(name))
+
+    def _file_of(self, name: str) -> Path:
+        return self.root / "data_contracts" / f"{name}.yaml"
 
     @cached_property
     def params(self) -> Params:
@@ -71,6 +80,10 @@ class Stage:
     def report(self, *parts: str) -> Path:
         """A path under reports/NAME/."""
         return self.root.joinpath("reports", self.cohort_name, *parts)
+
+    def private(self, *parts: str) -> Path:
+        """A path under private/NAME/: what shows single patients; it never leaves."""
+        return self.root.joinpath("private", self.cohort_name, *parts)
 
     def remove(self, output: str) -> None:
         """Remove this stage's folder under data/NAME/, as DVC does before it runs a stage."""
@@ -125,6 +138,14 @@ def write_json(path: Path, value: Any) -> None:
     beside = path.with_name(f".{path.name}.partial")
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     beside.write_text(text + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def write_frame(path: Path, frame: pd.DataFrame) -> None:
+    """Write beside and rename, as parquet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.partial")
+    frame.to_parquet(beside, index=False)
     beside.replace(path)
 
 

@@ -22,20 +22,17 @@ import pandas as pd
 import torch
 
 import ogsrl
-from ogsrl.behaviour.policy import Behaviour
-from ogsrl.dynamics.config import TooFewPatients
-from ogsrl.dynamics.counts import CountDynamics, has_counts
-from ogsrl.dynamics.ensemble import Dynamics
+from ogsrl.dynamics.counts import CountDynamics
 from ogsrl.errors import ModelError, SpecError
 from ogsrl.figures.style import save_svg
 from ogsrl.figures.train import FIGURES, nothing_logged
-from ogsrl.guardian.members import GUARDIANS
 from ogsrl.modeldir import MANIFEST
 from ogsrl.policies.config import AlgorithmParams
 from ogsrl.policies.devices import CPU, checked, moved
 from ogsrl.policies.problem import Problem
 from ogsrl.policies.table import TableProblem
 from ogsrl.policies.training import AnyProblem, Place, Seed, check, steps_of, train_seed
+from pipelines.models import load_behaviour, load_dynamics, load_guardian
 from pipelines.parts import load_parts
 from pipelines.stage import Stage, end_with_parent, write_json
 
@@ -171,17 +168,11 @@ def _scratch(stage: Stage, algorithm: str, seed: int) -> Path:
 def _problem(stage: Stage) -> AnyProblem | str:
     """What training knows, or the status that says why there is nothing to train on."""
     train = load_parts(stage, "train")["train"]
-    behaviour = Behaviour.load(stage.model("behaviour"), train.history.preparation)
-    if behaviour.status != "fitted":
+    behaviour = load_behaviour(stage, train.history)
+    dynamics = load_dynamics(stage, train.history)
+    if behaviour.status != "fitted" or dynamics is None:
         return "too_few_patients"
-    dynamics: CountDynamics | Dynamics
-    try:
-        load = CountDynamics.load if has_counts(stage.cohort) else Dynamics.load
-        dynamics = load(stage.model("dynamics"), train.history)
-    except TooFewPatients:
-        return "too_few_patients"
-    kind = GUARDIANS[stage.params.guardian.kind]
-    guardian = kind.load(stage.model("guardian"), train.history, behaviour)
+    guardian = load_guardian(stage, train.history, behaviour)
     if guardian.threshold is None or guardian.status != "ready":
         return "too_few_patients"
     if isinstance(dynamics, CountDynamics):

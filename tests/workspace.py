@@ -21,6 +21,16 @@ SMALL = {
     "{fits: 5, networks: 2, hidden: 64, start_steps: 200, steps: 1500": (
         "{fits: 2, networks: 1, hidden: 16, start_steps: 20, steps: 50"
     ),
+    "truth_patients: 20000": "truth_patients: 200",
+    "{fits: 5, networks: 1, hidden: 64, start_steps: 200, steps: 1500": (
+        "{fits: 2, networks: 1, hidden: 16, start_steps: 20, steps: 50"
+    ),
+    "values: {fits: 1, networks: 2, hidden: 64, start_steps: 200, steps: 1500": (
+        "values: {fits: 1, networks: 1, hidden: 16, start_steps: 20, steps: 50"
+    ),
+    "robust: {fits: 1, networks: 2, hidden: 64, start_steps: 200, steps: 1500": (
+        "robust: {fits: 1, networks: 1, hidden: 16, start_steps: 20, steps: 50"
+    ),
     "screen_stays: 1000": "screen_stays: 100",
     "seeds: [0, 1, 2]": "seeds: [0]",
     "steps: 1800": "steps: 20",

@@ -61,7 +61,9 @@ class Fqe:
         inputs: What they see.
         heads: What their answers mean.
         patients: (stays,) number of the patient of each stay with a decision.
-        first_values: By policy and quantity: (networks, stays) values at the first decisions.
+        fold: (fits, stays) which fold each stay's patient is in; all 0 without folds.
+        first_values: By policy and quantity: (networks, stays) values at the first decisions, of
+            networks that never saw the patient where there are folds.
     """
 
     policies: tuple[str, ...]
@@ -72,6 +74,7 @@ class Fqe:
     inputs: Inputs
     heads: Heads
     patients: torch.Tensor
+    fold: torch.Tensor
     first_values: Mapping[str, Mapping[str, torch.Tensor]]
 
     @torch.no_grad()
@@ -82,13 +85,12 @@ class Fqe:
         if policy not in self.policies:
             raise ModelError(f"{policy}: not among the policies that were evaluated")
         place = self.policies.index(policy)
+        each = self.networks.shape.networks // len(self.policies)
+        theirs = self.networks.some(slice(place * each, (place + 1) * each))
         parts = zip(torch.split(states, BLOCK), torch.split(doses, BLOCK), strict=True)
-        found = torch.cat([self._answer(s, x)[place] for s, x in parts], 1)
+        answers = torch.cat([theirs.answer(self.inputs(s, x)) for s, x in parts], 1)
+        found = self.heads.values(torch.sigmoid(answers + self.heads.start[place]))
         return {name: found[..., k] for k, name in enumerate(self.quantities)}
-
-    def _answer(self, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
-        answers = self.networks.answer(self.inputs(states, doses))
-        return self.heads.values(self.heads.shares(answers))
 
     def at_first(
         self, stays: StayTensors, executed: Mapping[str, Executed]
@@ -111,6 +113,21 @@ class Fqe:
                     values.setdefault(quantity, []).append(value)
             found[name] = {q: torch.stack(each).mean(0) for q, each in values.items()}
         return found
+
+    def at_own_first(
+        self, stays: StayTensors, executed: Mapping[str, Executed]
+    ) -> dict[str, dict[str, torch.Tensor]]:
+        """V(s) at first decisions of the patients of the fit, each by networks not fed them.
+
+        Args:
+            stays: Those of the fit.
+            executed: What is done there, by whose values are asked.
+        """
+        found = self.at_first(stays, executed)
+        return {
+            name: {q: _of_others(value, self.fold, self.params) for q, value in of_policy.items()}
+            for name, of_policy in found.items()
+        }
 
 
 def fit_fqe(
@@ -151,6 +168,8 @@ def fit_fqe(
     )
     # every policy's begin alike, and see the same rows: luck is shared, and differences have little
     networks = Perceptrons.drawn(shape, generator).repeated(len(policies))
+    fold = _folds(task, params, sampling.folds, generator)
+    patients = stays.patient[first_decisions(stays)]
     fitted = Fqe(
         policies=tuple(policies),
         quantities=names,
@@ -159,18 +178,13 @@ def fit_fqe(
         networks=networks,
         inputs=inputs,
         heads=task.heads(),
-        patients=stays.patient[first_decisions(stays)],
+        patients=patients,
+        fold=fold[:, patients],
         first_values={},
     )
-    fold = _folds(task, params, sampling.folds, generator)
     pools = _pools(task, params, fold, generator, resample=sampling.resample)
     _train(fitted, task, pools, generator, progress)
-    mine = fold[:, fitted.patients]
-    values = {
-        name: {q: _of_others(value, mine, params) for q, value in of_policy.items()}
-        for name, of_policy in fitted.at_first(stays, executed).items()
-    }
-    return replace(fitted, first_values=values)
+    return replace(fitted, first_values=fitted.at_own_first(stays, executed))
 
 
 def _train(

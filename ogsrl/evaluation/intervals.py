@@ -14,8 +14,8 @@ import torch
 
 from ogsrl.evaluation.terms import Terms
 
-#: Numbers of a block of samples of patients.
-BLOCK = 8_000_000
+#: Numbers of a block of samples of patients, and the most that are kept for the next estimate.
+BLOCK, KEPT = 8_000_000, 100_000_000
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,36 @@ class Interval:
         return self.low <= value <= self.high
 
 
-def bca(
-    terms: Terms, level: float, generator: torch.Generator, span: float, samples: int = 2000
-) -> Interval:
+class Samples:
+    """Bootstrap samples of patients, the same for every estimate that is asked with them.
+
+    Estimates whose errors are shared then have intervals whose errors are shared.
+    """
+
+    def __init__(self, count: int, generator: torch.Generator) -> None:
+        self.count = count
+        self._seed = int(torch.randint(2**31, (1,), generator=generator))
+        self._kept: dict[int, torch.Tensor] = {}
+
+    def of(self, patients: int) -> Iterator[torch.Tensor]:
+        """(samples, patients) how often each patient is drawn, in blocks of samples."""
+        size = max(1, BLOCK // patients)
+        if patients * self.count <= KEPT and patients not in self._kept:
+            self._kept = {patients: torch.cat(list(self._drawn(patients, size)))}
+        blocks = self._kept.get(patients)
+        for block in self._drawn(patients, size) if blocks is None else torch.split(blocks, size):
+            yield block.double()
+
+    def _drawn(self, patients: int, size: int) -> Iterator[torch.Tensor]:
+        generator = torch.Generator().manual_seed(self._seed)
+        for start in range(0, self.count, size):
+            rows = min(size, self.count - start)
+            drawn = torch.randint(patients, (rows, patients), generator=generator)
+            counts = torch.zeros(rows, patients, dtype=torch.int16)
+            yield counts.scatter_add_(1, drawn, torch.ones_like(counts))
+
+
+def bca(terms: Terms, level: float, samples: Samples, span: float) -> Interval:
     r"""Bias-corrected and accelerated bootstrap over patients (Efron 1987).
 
         ends = quantiles at Phi(z0 + (z0 +- z) / (1 - a (z0 +- z))),
@@ -46,18 +73,17 @@ def bca(
     Args:
         terms: What is estimated.
         level: E.g. .95.
-        generator: Draws the samples.
+        samples: Of patients.
         span: How far apart two values of the quantity can be.
-        samples: How many.
     """
     estimate, n = terms.estimate, len(terms)
-    found = torch.cat([terms.sampled(counts) for counts in _counts(n, samples, generator)])
+    found = torch.cat([terms.sampled(counts) for counts in samples.of(n)])
     if float(found.max() - found.min()) <= 1e-12 * max(span, 1e-300):
         # nobody differs: what so many patients leave open ("rule of three")
         open_ = span * min(1.0, math.log(2 / (1 - level)) / n)
         return Interval(estimate - open_, estimate + open_)
     below = float((found < estimate).double().mean() + (found == estimate).double().mean() / 2)
-    bias = _quantile(min(max(below, 1 / (2 * samples)), 1 - 1 / (2 * samples)))
+    bias = _quantile(min(max(below, 1 / (2 * samples.count)), 1 - 1 / (2 * samples.count)))
     apart = terms.without_each()
     apart = apart.mean() - apart
     spread = float(apart.square().sum())
@@ -88,16 +114,6 @@ def bernstein(values: torch.Tensor, largest: float, level: float) -> float:
     logs = math.log(2 / (1 - level))
     half = math.sqrt(2 * float(exact.var()) * logs / n) + 7 * largest * logs / (3 * (n - 1))
     return max(float(exact.mean()) - half, 0.0)
-
-
-def _counts(patients: int, samples: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """How often each patient is drawn, in blocks of samples."""
-    size = max(1, BLOCK // patients)
-    for start in range(0, samples, size):
-        rows = min(size, samples - start)
-        drawn = torch.randint(patients, (rows, patients), generator=generator)
-        counts = torch.zeros(rows, patients, dtype=torch.float64)
-        yield counts.scatter_add_(1, drawn, torch.ones_like(counts))
 
 
 def _quantile(share: float) -> float:

@@ -16,8 +16,9 @@ from ogsrl.evaluation.estimators.base import Estimate
 Word = Literal["better", "worse", "cannot tell"]
 #: Whose number the panel's is.
 SPEAKER = "fqe"
-#: Never counted: they rest on the model that the policy was trained in.
-INFORMS = ("rollouts",)
+#: Never counted: one rests on the model that the policy was trained in, the interval of the other
+#: is wide by design and would drown what the voters say.
+INFORMS = ("rollouts", "pdis_clipped")
 #: Power at which the smallest effect is told.
 POWER = 0.8
 
@@ -61,11 +62,17 @@ class Panel:
         return "worse" if high < 0 else "cannot tell"
 
     @property
-    def smallest_effect(self) -> float:
-        """The true difference that an interval this wide would have found in 8 of 10 cohorts."""
-        z = [float(torch.special.ndtri(torch.tensor(p, dtype=torch.float64)))
-             for p in ((1 + self.level) / 2, POWER)]  # fmt: skip
-        return (self.high - self.low) / 2 / z[0] * sum(z)
+    def smallest_effect(self) -> float | None:
+        """The true difference that an interval this wide would have found in 8 of 10 cohorts.
+
+        None where nobody votes: no difference is found then.
+        """
+        if not self.voters:
+            return None
+        shares = torch.tensor([(1 + self.level) / 2, POWER], dtype=torch.float64)
+        sure, found = torch.special.ndtri(shares).tolist()
+        se = (self.high - self.low) / 2 / sure
+        return float(se * (sure + found))
 
 
 def panel(estimates: Mapping[str, Estimate], low: float, high: float, level: float) -> Panel:
@@ -79,4 +86,6 @@ def panel(estimates: Mapping[str, Estimate], low: float, high: float, level: flo
     union = min(one.low for one in counted), max(one.high for one in counted)
     apart = max(one.low for one in counted) > min(one.high for one in counted)
     told = f"{', '.join(voters)} voted" + (", and their intervals do not meet" if apart else "")
+    if said is not None and not union[0] <= said <= union[1]:
+        told += f"; {SPEAKER}, which may not vote, is outside"
     return Panel(said, *union, level, voters, told)

@@ -108,7 +108,8 @@ def records(
             paid = mine.deferred.double().mean(0) / most
         values = None
         if fitted is not None:
-            q, v = fitted[one.name].q, fitted[one.name].v
+            going = one.counts[layout.decision]  # nothing more is paid once an `ever` was met
+            q, v = fitted[one.name].q * going, fitted[one.name].v * going
             values = Values(layout.laid(q), layout.laid(v))
         made[one.name] = Record(
             patient=layout.patient,

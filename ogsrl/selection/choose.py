@@ -16,6 +16,7 @@ from ogsrl.evaluation.executed import Clinicians
 from ogsrl.evaluation.fqe import Fqe, Sampling, first_decisions, fit_fqe
 from ogsrl.evaluation.pessimism import Worst
 from ogsrl.evaluation.quantities import VALUE, primary
+from ogsrl.evaluation.rollouts import Expected, Model, Rollouts
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.limits import lived
 from ogsrl.preparation.tensors import StayTensors
@@ -30,7 +31,6 @@ from ogsrl.selection.reasons import (
     why_not_finalist,
     why_outdone,
 )
-from ogsrl.selection.screen import Model, Screen, Screened
 from ogsrl.spec import Cohort
 
 
@@ -62,10 +62,10 @@ class Verdict:
     """
 
     candidate: Candidate
-    screened: Screened
+    screened: Expected
     looks_feasible: bool
     judged: Judged | None
-    pessimistic: Screened | None
+    pessimistic: Expected | None
     chosen: bool
     reason: str
 
@@ -85,7 +85,7 @@ class Selection:
     chosen: Candidate | None
     least: Candidate
     verdicts: tuple[Verdict, ...]
-    clinicians: Screened
+    clinicians: Expected
     fqe: Fqe
 
     @property
@@ -140,7 +140,7 @@ def select(
         )
     say = progress or (lambda _what, _more: None)
     nobody = Deployed.of(None, None, validation.history)
-    screen = Screen.of(grounds.model, behaviour, validation, params.screen_stays, generator)
+    screen = Rollouts.of(grounds.model, behaviour, validation, params.screen_stays, generator)
     clinicians = screen.follow(nobody)
     screened, broken, room = {}, {}, {}
     for one in candidates:
@@ -211,7 +211,7 @@ def _lived(stays: StayTensors) -> float:
     return lived(int(stays.decision.sum()), len(first_decisions(stays)), steps)
 
 
-def _same(screened: Mapping[str, Screened]) -> dict[str, str]:
+def _same(screened: Mapping[str, Expected]) -> dict[str, str]:
     """Whose equal stands before them, and who that is; an equal must not take another's place."""
     found: dict[str, str] = {}
     names = list(screened)
@@ -225,7 +225,7 @@ def _same(screened: Mapping[str, Screened]) -> dict[str, str]:
 
 def _finalists(
     candidates: Sequence[Candidate],
-    screened: Mapping[str, Screened],
+    screened: Mapping[str, Expected],
     broken: Mapping[str, Sequence[str]],
     room: Mapping[str, float],
     cohort: Cohort,

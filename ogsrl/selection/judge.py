@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import torch
 
+from ogsrl.evaluation.bounds import Bound
 from ogsrl.evaluation.fqe import Fqe
 from ogsrl.evaluation.quantities import COST, REFUSAL, VALUE, primary
-from ogsrl.selection.bounds import Bound, Interval, Kept, holm
-from ogsrl.selection.screen import by_patient
+from ogsrl.evaluation.rollouts import by_patient
+from ogsrl.selection.bounds import Interval, Kept, holm
 from ogsrl.spec import Cohort
 
 #: The name under which the clinicians are evaluated beside the finalists.

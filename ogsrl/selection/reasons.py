@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ogsrl.evaluation.quantities import COST, VALUE, primary
+from ogsrl.evaluation.rollouts import Expected
 from ogsrl.selection.judge import Judged
-from ogsrl.selection.screen import Screened
 from ogsrl.spec import Cohort
 
 
 def broken_in_screen(
-    own: Screened, clinicians: Screened, cohort: Cohort, max_refusal: float
+    own: Expected, clinicians: Expected, cohort: Cohort, max_refusal: float
 ) -> list[str]:
     """What a candidate seems to break in the screening model; nothing: it looks feasible."""
     return [
@@ -25,7 +25,7 @@ def broken_in_screen(
 
 
 def room_in_screen(
-    own: Screened, clinicians: Screened, cohort: Cohort, max_refusal: float
+    own: Expected, clinicians: Expected, cohort: Cohort, max_refusal: float
 ) -> float:
     """How far inside its nearest limit it is there, as a share of that; below 0: it breaks it."""
     return min(
@@ -35,7 +35,7 @@ def room_in_screen(
 
 
 def _limits(
-    own: Screened, clinicians: Screened, cohort: Cohort, max_refusal: float
+    own: Expected, clinicians: Expected, cohort: Cohort, max_refusal: float
 ) -> Iterator[tuple[str, float, float]]:
     """Each limit: what it is of, what the candidate comes to, and what is allowed."""
     for name, constraint in cohort.constraints.items():
@@ -48,7 +48,7 @@ def _limits(
 
 
 def why_not_finalist(
-    broken: Sequence[str], own: Screened, finalists: Sequence[Screened], cohort: Cohort
+    broken: Sequence[str], own: Expected, finalists: Sequence[Expected], cohort: Cohort
 ) -> str:
     """Lost in the screening model."""
     if broken:

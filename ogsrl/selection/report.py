@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
+from ogsrl.evaluation.rollouts import Expected
 from ogsrl.selection.bounds import Kept
 from ogsrl.selection.choose import Candidate, Selection, Verdict
 from ogsrl.selection.config import SelectParams
 from ogsrl.selection.judge import Judged
-from ogsrl.selection.screen import Screened
 
 
 def describe(selection: Selection, params: SelectParams) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _who(one: Candidate) -> dict[str, Any]:
     }
 
 
-def _verdict(one: Verdict, clinicians: Screened) -> dict[str, Any]:
+def _verdict(one: Verdict, clinicians: Expected) -> dict[str, Any]:
     return {
         **_who(one.candidate),
         "chosen": one.chosen,
@@ -87,7 +87,7 @@ def _verdict(one: Verdict, clinicians: Screened) -> dict[str, Any]:
     }
 
 
-def _screened(one: Screened, clinicians: Screened) -> dict[str, Any]:
+def _screened(one: Expected, clinicians: Expected) -> dict[str, Any]:
     quantities = {
         name: {
             "estimate": one.mean(name),

@@ -1,35 +1,20 @@
-"""A first look at every candidate: rollouts in a second model, which trained no policy.
+"""The second model, in which every candidate is looked at first; it trained no policy.
 
-Called by `select`. It only orders candidates and drops hopeless ones; no bound rests on it. The
-same patients and the same luck for all (common random numbers), chances instead of drawn ends.
+Called by `select`. Rollouts in it only order candidates and drop hopeless ones; no bound rests on
+it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 
-from ogsrl.dynamics.answers import Next
 from ogsrl.dynamics.config import DynamicsParams
 from ogsrl.dynamics.counts import fit_counts, has_counts
 from ogsrl.dynamics.fitting import fit
-from ogsrl.evaluation.executed import Clinicians
-from ogsrl.evaluation.fqe import first_decisions
-from ogsrl.evaluation.quantities import COST, MORTALITY, REFUSAL, VALUE, primary
-from ogsrl.policies.deployed import Deployed
-from ogsrl.policies.outlook import outlook
+from ogsrl.evaluation.rollouts import Model
 from ogsrl.preparation.tensors import StayTensors
-
-
-class Model(Protocol):
-    """Dynamics that can take a step."""
-
-    def step(self, states: torch.Tensor, doses: torch.Tensor, generator: torch.Generator) -> Next:
-        """What follows each row."""
-        ...
 
 
 def second_model(
@@ -46,135 +31,3 @@ def second_model(
     if has_counts(validation.history.preparation.cohort):
         return fit_counts(validation, validation)
     return fit(validation, None, params, generator, progress)
-
-
-@dataclass(frozen=True)
-class Screened:
-    """What a policy is expected to do to each of the patients followed.
-
-    Attributes:
-        each: By quantity: (patients,) expectations over the model's luck.
-        steps: (patients,) expected steps.
-        deferred: (patients,) expected steps deferred.
-        ever_deferred: (patients,) chance of any.
-    """
-
-    each: Mapping[str, torch.Tensor]
-    steps: torch.Tensor
-    deferred: torch.Tensor
-    ever_deferred: torch.Tensor
-
-    def same(self, other: Screened) -> bool:
-        """Whether it did the same to everybody, bit for bit: with shared luck, it is the same."""
-        mine, theirs = ([*one.each.values(), one.steps, one.deferred] for one in (self, other))
-        return all(map(torch.equal, mine, theirs))
-
-    @property
-    def steps_deferred(self) -> float:
-        """Share of all steps."""
-        return float(self.deferred.sum() / self.steps.sum())
-
-    def mean(self, quantity: str) -> float:
-        """Over patients."""
-        return float(self.each[quantity].mean())
-
-    def se(self, quantity: str, less: torch.Tensor | None = None) -> float:
-        """Standard error over patients of the mean, or of its difference from `less`."""
-        values = self.each[quantity] if less is None else self.each[quantity] - less
-        return float(values.std() / len(values) ** 0.5)
-
-
-@dataclass(frozen=True)
-class Screen:
-    """Where candidates are followed: the same first decisions and the same luck for each.
-
-    Attributes:
-        model: The second model.
-        behaviour: Who acts where a policy defers.
-        states: (stays, columns) first decisions.
-        patient: (stays,) number of the patient, from 0.
-        seed: Of everything drawn.
-    """
-
-    model: Model
-    behaviour: Clinicians
-    states: torch.Tensor
-    patient: torch.Tensor
-    seed: int
-
-    @classmethod
-    def of(
-        cls,
-        model: Model,
-        behaviour: Clinicians,
-        validation: StayTensors,
-        stays: int,
-        generator: torch.Generator,
-    ) -> Screen:
-        """First decisions of so many validation stays, drawn."""
-        first = first_decisions(validation)
-        kept = first[torch.randperm(len(first), generator=generator)[:stays]].sort().values
-        number = torch.unique(validation.patient[kept], return_inverse=True)[1]
-        seed = int(torch.randint(2**31, (1,), generator=generator))
-        return cls(model, behaviour, validation.states[kept], number, seed)
-
-    @torch.no_grad()
-    def follow(self, deployed: Deployed, instead: Clinicians | None = None) -> Screened:
-        """From first decisions to the horizon, each step weighted by the chance to get there.
-
-        Nobody's stay ends by a draw, so that rows, and what is drawn for them, stay the same
-        whatever the policy does.
-
-        Args:
-            deployed: What acts.
-            instead: Who acts where it defers; none: the clinicians.
-        """
-        cohort = deployed.history.preparation.cohort
-        luck, policy, theirs, others = (
-            torch.Generator().manual_seed(self.seed + k) for k in range(4)
-        )
-        states, weight = self.states, torch.ones(len(self.states))
-        total = {n: torch.zeros(len(weight)) for n in ("steps", "deferred", "ever", REFUSAL)}
-        total |= {primary(cohort): torch.zeros(len(weight))}
-        total |= {COST + name: torch.zeros(len(weight)) for name in cohort.constraints}
-        before = torch.zeros(len(weight), dtype=torch.bool)
-        for number in range(cohort.max_steps):
-            decided = deployed.decide(states, policy)
-            drawn = self.behaviour.sample(states, theirs)
-            if instead is not None and bool(decided.deferred.any()):
-                drawn[decided.deferred] = instead.sample(states[decided.deferred], others)
-            given = torch.where(decided.deferred[:, None], drawn, decided.doses)
-            following = self.model.step(states, given, luck)
-            if following.unsafe is None and not cohort.constraints:
-                following = replace(following, unsafe=states.new_zeros(len(states), 0))
-            seen = outlook(states, following, deployed.history, number=number)
-            total["steps"] += weight
-            total["deferred"] += weight * decided.deferred
-            total[REFUSAL] += weight * decided.deferred / cohort.max_steps
-            total["ever"] += weight * (decided.deferred & ~before)
-            if VALUE in total:
-                total[VALUE] += weight * cohort.discount**number * seen.reward
-            if MORTALITY in total:
-                total[MORTALITY] += weight * seen.death
-            for j, name in enumerate(cohort.constraints):
-                total[COST + name] += weight * seen.costs[:, j]
-            before |= decided.deferred
-            weight, states = weight * seen.going, following.states
-        made = {name: self._by_patient(values) for name, values in total.items()}
-        steps, deferred, ever = (made.pop(name) for name in ("steps", "deferred", "ever"))
-        return Screened(made, steps, deferred, ever)
-
-    def _by_patient(self, values: torch.Tensor) -> torch.Tensor:
-        return by_patient(values[None], self.patient)[0]
-
-
-def by_patient(values: torch.Tensor, patient: torch.Tensor) -> torch.Tensor:
-    """(fits, patients) means over each patient's stays, of (fits, stays).
-
-    >>> by_patient(torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([0, 1, 1]))
-    tensor([[1., 3.]])
-    """
-    number = torch.unique(patient, return_inverse=True)[1]
-    count = torch.bincount(number)
-    summed = torch.zeros(len(values), len(count), dtype=values.dtype)
-    return summed.index_add_(1, number, values) / count

@@ -18,7 +18,8 @@ from ogsrl.evaluation.estimators import (
     wdr,
     wis,
 )
-from ogsrl.evaluation.estimators.base import Estimate
+from ogsrl.evaluation.estimators.base import Asked, Estimate
+from ogsrl.evaluation.intervals import Samples, bca
 from ogsrl.evaluation.record import Record, Support, Values
 from tests.harness_estimators import FIRST, LOGGED, OTHER, logged, solved
 
@@ -28,8 +29,9 @@ UNBIASED = ("pdis", "dr")
 CONSISTENT = ("wis", "cwpdis", "wdr", "magic")
 
 
-def ask(name: str, record: Record, seed: int = 0, level: float = 0.95) -> Estimate:
-    return WEIGHTED[name](record, level, torch.Generator().manual_seed(seed))
+def ask(name: str, record: Record, seed: int = 0, gain: bool = False) -> Estimate:
+    samples = Samples(2000, torch.Generator().manual_seed(seed))
+    return WEIGHTED[name](record, Asked(0.95, samples, gain))
 
 
 def said(name: str, record: Record) -> float:
@@ -137,6 +139,35 @@ def test_an_interval_holds_the_truth_about_as_often_as_it_says(name: str) -> Non
     else:
         widths = [one.high - one.low for one in made]
         assert max(widths) < 0.5
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_a_gain_s_interval_holds_the_true_difference_from_the_clinicians(name: str) -> None:
+    gain = TRUTH - solved(LOGGED).mortality
+    made = [ask(name, one, k, gain=True) for k, one in enumerate(cohorts(100, 300, wrong=0.02))]
+    assert sum(one.low <= gain <= one.high for one in made) >= 88
+    plain = [ask(name, one, k) for k, one in enumerate(cohorts(20, 300))]
+    if name != "pdis_clipped":  # the same patients: what they share falls away
+        narrow = sum(one.high - one.low for one in made[:20])
+        assert narrow < sum(one.high - one.low for one in plain)
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_the_clinicians_gain_nothing_on_themselves(name: str) -> None:
+    record = logged(500, torch.Generator().manual_seed(1), policy=LOGGED)
+    nothing = Values(torch.zeros_like(record.paid), torch.zeros_like(record.paid))
+    found = ask(name, replace(record, values=nothing), gain=True)
+    assert found.low <= 0 <= found.high
+    if name not in ("magic", "pdis_clipped"):
+        assert found.estimate == pytest.approx(0, abs=1e-12)
+
+
+def test_a_bootstrap_of_magic_s_blend_would_not_hold_it() -> None:
+    made = cohorts(100, 300, wrong=0.02)
+    drawn = [Samples(2000, torch.Generator().manual_seed(k)) for k in range(100)]
+    pairs = zip(made, drawn, strict=True)
+    ends = [bca(magic.terms(one), 0.95, samples, 1.0) for one, samples in pairs]
+    assert 31 <= sum(one.holds(TRUTH) for one in ends) <= 43  # 37 as measured
 
 
 def test_no_estimator_wants_a_record_with_holes() -> None:

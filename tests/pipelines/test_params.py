@@ -38,6 +38,10 @@ def test_the_committed_parameters_are_valid_and_complete() -> None:
         ({"seed": "many"}, "seed"),
         ({"validate": {"max_quarantine_share": 2}}, "validate.max_quarantine_share"),
         ({"prepare": {"split": {"train": 0.9, "test": 0.9}}}, "prepare.split"),
+        (
+            {"algorithms": {"ogsrl": {"ogsrl": {"hiddn": 64}}}},
+            r"nearest is algorithms\.ogsrl\.ogsrl\.hidden",
+        ),
     ],
 )
 def test_a_mistake_names_the_key(changes: dict[str, Any], words: str) -> None:
@@ -58,6 +62,22 @@ def test_a_cohorts_overrides_replace_single_values() -> None:
     assert params.prepare.split_key == VALUES["prepare"]["split_key"]
     with pytest.raises(SpecError, match="nearest is prepare"):
         parse({"preparee": {}})
+
+
+@pytest.mark.parametrize("wrong", [5, "algorithms", ["algorithms"], None])
+@pytest.mark.parametrize("key", ["train", "algorithms", "select", "validate"])
+def test_a_section_that_is_no_mapping_names_its_key(key: str, wrong: Any) -> None:
+    said = rf"^params\.yaml: {key}: must be a mapping of parameters$"
+    with pytest.raises(SpecError, match=said):
+        parse({key: wrong})
+    with pytest.raises(SpecError, match=said):
+        parse(**{key: wrong})
+
+
+def test_an_algorithm_that_is_no_mapping_names_its_key() -> None:
+    for wrong, key in [({"bc": 5}, "bc"), ({"ogsrl": {"ogsrl": 5}}, r"ogsrl\.ogsrl")]:
+        with pytest.raises(SpecError, match=rf"algorithms\.{key}: must be a mapping"):
+            parse({"algorithms": wrong})
 
 
 def test_a_broken_file_is_named_with_its_line(tmp_path: Path) -> None:

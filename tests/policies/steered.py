@@ -24,6 +24,13 @@ from tests.policies.problems import SLOPE, one_decision
 STEPS = 4
 #: Of the highest dose, where it kills.
 DEADLY = 0.4
+#: States that policies are asked about: many x, y at 0.
+X = torch.linspace(-0.9, 0.9, 40)[:, None]
+ASKED = torch.cat([X, torch.zeros_like(X)], 1)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def layout(reward: str = "y") -> History:

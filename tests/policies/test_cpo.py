@@ -20,7 +20,7 @@ from ogsrl.policies.saved import load_policy
 from ogsrl.policies.training import Place, train_seed
 from ogsrl.policies.trust import conjugate_gradient, trust_step
 from tests.policies.problems import best_dose
-from tests.policies.steered import DEADLY, STEPS, problem
+from tests.policies.steered import ASKED, DEADLY, STEPS, X, generator, problem
 
 SMALL = CpoParams(
     hidden=16,
@@ -36,12 +36,6 @@ SMALL = CpoParams(
     damping=1e-2,
     radius=0.06,
 )
-X = torch.linspace(-0.9, 0.9, 40)[:, None]
-ASKED = torch.cat([X, torch.zeros_like(X)], 1)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def trained(made: Problem, updates: int, seed: int = 0, **settings: Any) -> Cpo:

@@ -18,7 +18,7 @@ from ogsrl.policies.rollouts import World
 from ogsrl.preparation.history import History
 from tests.guardian.cohorts import planted
 from tests.policies.problems import best_dose, one_decision
-from tests.policies.steered import STEPS, Anything, Below, problem
+from tests.policies.steered import ASKED, STEPS, Anything, Below, X, generator, problem
 
 SMALL = OgsrlParams(
     hidden=32,
@@ -37,14 +37,8 @@ SMALL = OgsrlParams(
     refusal_limit=0.5,
     dataset=DatasetParams(weight=0.0),
 )
-X = torch.linspace(-0.9, 0.9, 40)[:, None]
-ASKED = torch.cat([X, torch.zeros_like(X)], 1)
 #: The guardian's mark.
 MOST = 0.1
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def trained(made: Problem, steps: int = 400, **settings: Any) -> Learner:

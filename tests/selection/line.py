@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from ogsrl.dynamics.config import DynamicsParams
+from ogsrl.evaluation.rollouts import Model
 from ogsrl.policies.deployed import Deployed
 from ogsrl.preparation.history import History
 from ogsrl.preparation.tensors import StayTensors
-from ogsrl.selection.screen import Model, second_model
+from ogsrl.selection.screen import second_model
 from tests.dynamics.worlds import (
     KEPT,
     MAX_STEPS,

@@ -11,11 +11,12 @@ import torch
 from ogsrl.dynamics.answers import Next
 from ogsrl.errors import ModelError
 from ogsrl.evaluation.fqe import FqeParams
+from ogsrl.evaluation.rollouts import Model, Rollouts
 from ogsrl.policies.deployed import Deployed
 from ogsrl.selection.choose import Candidate, Grounds, Selection, Verdict, select
 from ogsrl.selection.config import SelectParams
 from ogsrl.selection.report import describe, too_few_report
-from ogsrl.selection.screen import Model, Screen, second_model
+from ogsrl.selection.screen import second_model
 from tests.dynamics.worlds import line_cohort, line_table, prepare
 from tests.selection.line import (
     SMALL,
@@ -238,7 +239,7 @@ def test_cloning_is_always_judged_and_named_for_what_it_is() -> None:
 def test_candidates_share_their_luck() -> None:
     layout, generator = validation().history, torch.Generator().manual_seed(6)
     clinicians = LineClinicians(layout)
-    screen = Screen.of(model(), clinicians, validation(), 400, generator)
+    screen = Rollouts.of(model(), clinicians, validation(), 400, generator)
     one, other = deployed(Gives(layout, 100.0)), deployed(Gives(layout, 150.0))
     mine = screen.follow(one).each["mortality"]
     alike = screen.follow(other).each["mortality"] - mine

@@ -11,6 +11,7 @@ from ogsrl.behaviour.config import BehaviourParams, BoostedParams
 from ogsrl.behaviour.fitting import fit as fit_behaviour
 from ogsrl.dynamics.counts import fit_counts
 from ogsrl.evaluation.fqe import FqeParams
+from ogsrl.evaluation.rollouts import Rollouts
 from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.counts import Counts
 from ogsrl.guardian.protocol import Rows
@@ -18,7 +19,6 @@ from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.table import Table, TableProblem
 from ogsrl.selection.choose import Candidate, Grounds, select
 from ogsrl.selection.config import SelectParams
-from ogsrl.selection.screen import Screen
 from tests.guardian.cohorts import layout
 from tests.policies.tables import table_frames
 
@@ -44,7 +44,7 @@ def test_the_screen_comes_to_what_the_table_is_worth(cells: tuple[int, int]) -> 
     table = Table(made, torch.ones(len(made.quantities)))
     exact = table.value(torch.tensor(cells))
     g = torch.Generator().manual_seed(3)
-    screen = Screen.of(grounds.model, grounds.behaviour, grounds.validation, 10_000, g)
+    screen = Rollouts.of(grounds.model, grounds.behaviour, grounds.validation, 10_000, g)
     seen = screen.follow(table.deployed(torch.tensor(cells)))
     begun = torch.bincount(screen.states[:, 0].long(), minlength=2) / len(screen.states)
     assert torch.allclose(begun.double(), made.begun, atol=1e-6)

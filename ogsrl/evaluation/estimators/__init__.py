@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ogsrl.evaluation.estimators import clipped, cwpdis, dr, magic, pdis, wdr, wis
-from ogsrl.evaluation.estimators.base import Estimate, Estimator
+from ogsrl.evaluation.estimators.base import Asked, Estimate, Estimator
 
 #: By name, as params.yaml and evaluation.parquet have them.
 WEIGHTED: Mapping[str, Estimator] = {
@@ -18,4 +18,4 @@ WEIGHTED: Mapping[str, Estimator] = {
 #: Those that ask for fitted values.
 WITH_VALUES = ("dr", "wdr", "magic")
 
-__all__ = ["WEIGHTED", "WITH_VALUES", "Estimate", "Estimator"]
+__all__ = ["WEIGHTED", "WITH_VALUES", "Asked", "Estimate", "Estimator"]

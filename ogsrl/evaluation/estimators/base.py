@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
-from ogsrl.evaluation.intervals import Interval, bca
+from ogsrl.evaluation.intervals import Interval, Samples, bca
 from ogsrl.evaluation.record import Record, Support
 from ogsrl.evaluation.terms import Terms
 
@@ -53,35 +51,63 @@ class Estimate:
     diagnosis: str
 
 
-#: A record, a level and a generator -> an estimate.
-Estimator = Callable[[Record, float, torch.Generator], Estimate]
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of an estimator, beside the record.
+
+    Attributes:
+        level: Of the interval, two-sided.
+        samples: Of patients, for the interval.
+        gain: Whether the difference from what was logged of the same patients is asked for.
+    """
+
+    level: float
+    samples: Samples
+    gain: bool = False
+
+    def possible(self, record: Record) -> tuple[float, float]:
+        """The least and the most that the answer can be."""
+        span = record.high - record.low
+        return (-span, span) if self.gain else (record.low, record.high)
+
+    def terms(self, record: Record, own: Terms) -> Terms:
+        """What is estimated, where `own` is of the policy alone."""
+        return own.plus(logged(record), -1.0) if self.gain else own
 
 
-def weighted(
-    record: Record, level: float, generator: torch.Generator, terms: Callable[[Record], Terms]
-) -> Estimate:
+#: A record and what is asked of it -> an estimate.
+Estimator = Callable[[Record, Asked], Estimate]
+
+
+def logged(record: Record) -> Terms:
+    """The mean of what was logged."""
+    return Terms.mean(record.by_patient(record.returns))
+
+
+def weighted(record: Record, asked: Asked, terms: Callable[[Record], Terms]) -> Estimate:
     """An estimate that is a sum of ratios over patients, with its interval, nuisances fixed."""
     support = Support.of(record)
     if not support.ess:
-        return refusal(record, level, support, NOBODY)
-    made = terms(record)
-    interval = bca(made, level, generator, record.high - record.low)
-    return judged(record, level, support, made.estimate, interval)
+        return refusal(record, asked, support, NOBODY)
+    made = asked.terms(record, terms(record))
+    interval = bca(made, asked.level, asked.samples, record.high - record.low)
+    return judged(record, asked, support, made.estimate, interval)
 
 
 def judged(
-    record: Record, level: float, support: Support, estimate: float, interval: Interval
+    record: Record, asked: Asked, support: Support, estimate: float, interval: Interval
 ) -> Estimate:
     """An estimate with weights: whether it may vote, and why not."""
-    kept = interval.within(record.low, record.high)
+    low, high = asked.possible(record)
+    kept = interval.within(low, high)
     wrong = doubts(support, record.patients)
-    if not record.low <= estimate <= record.high:
+    if not low <= estimate <= high:
         wrong.append("the estimate is impossible")
     return Estimate(
         estimate=estimate,
         low=kept.low,
         high=kept.high,
-        level=level,
+        level=asked.level,
         ess=support.ess,
         max_weight=support.max_weight,
         patients=record.patients,
@@ -107,13 +133,14 @@ def doubts(support: Support, patients: int) -> list[str]:
     return wrong
 
 
-def refusal(record: Record, level: float, support: Support | None, why: str) -> Estimate:
+def refusal(record: Record, asked: Asked, support: Support | None, why: str) -> Estimate:
     """No estimate: anything is possible."""
+    low, high = asked.possible(record)
     return Estimate(
         estimate=None,
-        low=record.low,
-        high=record.high,
-        level=level,
+        low=low,
+        high=high,
+        level=asked.level,
         ess=None if support is None else support.ess,
         max_weight=None if support is None else support.max_weight,
         patients=record.patients,

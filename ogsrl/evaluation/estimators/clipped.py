@@ -9,9 +9,11 @@ and empirical Bernstein bounds both means below: c is known before any weight is
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
-from ogsrl.evaluation.estimators.base import Estimate, judged
+from ogsrl.evaluation.estimators.base import Asked, Estimate, judged
 from ogsrl.evaluation.intervals import Interval, bernstein
 from ogsrl.evaluation.record import Record, Support
 
@@ -19,13 +21,22 @@ from ogsrl.evaluation.record import Record, Support
 LARGEST = 10.0
 
 
-def estimate(record: Record, level: float, generator: torch.Generator) -> Estimate:
-    """The middle of what is certain."""
-    del generator
+def estimate(record: Record, asked: Asked) -> Estimate:
+    """The middle of what is certain; of a gain too, what was logged being bounded in the same way.
+
+    A gain's interval then holds more often than it says: it is the difference of two that hold.
+    """
+    own = _certain(record, asked.level)
+    if asked.gain:
+        theirs = _certain(replace(record, ratio=torch.ones_like(record.ratio)), asked.level)
+        own = Interval(own.low - theirs.high, own.high - theirs.low)
+    return judged(record, asked, Support.of(record), (own.low + own.high) / 2, own)
+
+
+def _certain(record: Record, level: float) -> Interval:
     span = record.high - record.low
     if span <= 0:
-        only = Interval(record.low, record.high)
-        return judged(record, level, Support.of(record), record.low, only)
+        return Interval(record.low, record.high)
     weights = record.weights.clip(max=LARGEST)
     last = weights[:, -1]
     returns = ((record.returns - record.low) / span).clip(0, 1)
@@ -39,5 +50,4 @@ def estimate(record: Record, level: float, generator: torch.Generator) -> Estima
     one_sided = (1 + level) / 2
     low = bernstein(met, LARGEST, one_sided)
     high = 1 - bernstein(missed, LARGEST, one_sided)
-    interval = Interval(record.low + span * min(low, high), record.low + span * max(low, high))
-    return judged(record, level, Support.of(record), (interval.low + interval.high) / 2, interval)
+    return Interval(record.low + span * min(low, high), record.low + span * max(low, high))

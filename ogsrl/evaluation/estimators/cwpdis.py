@@ -6,9 +6,7 @@ deaths among those still there, not among all.
 
 from __future__ import annotations
 
-import torch
-
-from ogsrl.evaluation.estimators.base import Estimate, weighted
+from ogsrl.evaluation.estimators.base import Asked, Estimate, weighted
 from ogsrl.evaluation.record import Record
 from ogsrl.evaluation.terms import Terms
 
@@ -21,6 +19,6 @@ def terms(record: Record) -> Terms:
     )
 
 
-def estimate(record: Record, level: float, generator: torch.Generator) -> Estimate:
+def estimate(record: Record, asked: Asked) -> Estimate:
     """Consistent, of less variance than `pdis`."""
-    return weighted(record, level, generator, terms)
+    return weighted(record, asked, terms)

@@ -5,9 +5,7 @@ Unrolled, sum_t g^t [w_{t-1} v(s_t) + w_t (r_t - q(s_t, a_t))].
 
 from __future__ import annotations
 
-import torch
-
-from ogsrl.evaluation.estimators.base import Estimate, weighted
+from ogsrl.evaluation.estimators.base import Asked, Estimate, weighted
 from ogsrl.evaluation.record import Record
 from ogsrl.evaluation.terms import Terms
 
@@ -19,6 +17,6 @@ def terms(record: Record) -> Terms:
     return Terms.mean(record.by_patient((record.weights_before * fitted.v + surprise).sum(1)))
 
 
-def estimate(record: Record, level: float, generator: torch.Generator) -> Estimate:
+def estimate(record: Record, asked: Asked) -> Estimate:
     """Unbiased where b is known, whatever q; consistent where q is right, whatever b."""
-    return weighted(record, level, generator, terms)
+    return weighted(record, asked, terms)

@@ -6,15 +6,15 @@ in it: it rests on the fits' being right, which they show by agreeing.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 
+from ogsrl.evaluation.bounds import normal_interval
 from ogsrl.evaluation.estimators.base import Estimate
 from ogsrl.evaluation.intervals import Interval
 
-#: Fits whose means have a larger standard deviation than this do not vote.
+#: Fits whose means have a larger standard deviation than this share of the range do not vote.
 LARGEST_SPREAD = 0.02
 
 
@@ -23,49 +23,61 @@ class Fits:
     """Values of patients by several cold fits.
 
     Attributes:
-        values: (fits, patients), each fit the mean of its networks.
+        values: (fits x networks, patients), the networks of a fit together.
+        networks: Of a fit.
         steps: Logged decisions of these patients.
         low: The least that the quantity can be.
         high: The most.
+        gain: Whether these are differences, whose range is twice that of the quantity.
     """
 
     values: torch.Tensor
+    networks: int
     steps: int
     low: float
     high: float
+    gain: bool = False
+
+    @property
+    def span(self) -> float:
+        """How far apart two values of the quantity can be."""
+        return (self.high - self.low) / (2 if self.gain else 1)
 
 
 def estimate(fits: Fits, level: float, inflation: float) -> Estimate:
-    r"""The mean, between bounds that know of patients and of fits.
-
-        SE^2 = sd^2_patients / patients + (1 + 1 / k) var_fits,   interval mean -+ inflation z SE
+    """The mean, between bounds that know of patients and of fits.
 
     Args:
-        fits: k of them, each fed a bootstrap sample of other folds' patients.
+        fits: Each fed its own bootstrap sample of the patients in other folds.
         level: Two-sided.
         inflation: What benchmarks.coverage found such intervals to be too narrow by.
     """
-    values, span = fits.values.double(), fits.high - fits.low
-    count, patients = values.shape
-    means = values.mean(1)
-    apart = float(means.std()) if count > 1 else math.inf
-    people = float(values.mean(0).var()) / patients if patients > 1 else math.inf
-    error = math.sqrt(people + (1 + 1 / count) * apart**2)
-    z = float(torch.special.ndtri(torch.tensor((1 + level) / 2, dtype=torch.float64)))
-    mean = float(means.mean())
-    half = min(inflation * z * error, span) if span > 0 else 0.0
-    interval = Interval(mean - half, mean + half).within(fits.low, fits.high)
-    agree = apart <= LARGEST_SPREAD * (span if span > 0 else 1.0)
-    said = f"cold fits differ by {apart:.4f} (standard deviation)"
+    span = fits.high - fits.low
+    bound = normal_interval(fits.values, (1 + level) / 2, resampled=True, networks=fits.networks)
+    half = min(inflation * (bound.high - bound.estimate), span)
+    interval = Interval(bound.estimate - half, bound.estimate + half).within(fits.low, fits.high)
+    means = fits.values.double().mean(1).view(-1, fits.networks).mean(1)
+    if len(means) > 1:
+        apart = float(means.std())
+        told = [f"cold fits differ by {apart:.4g} (standard deviation)"]
+        agree = apart <= LARGEST_SPREAD * fits.span
+        if not agree:
+            told.append(f"more than {LARGEST_SPREAD} of the range")
+    else:
+        interval, agree = Interval(fits.low, fits.high), False
+        told = ["one cold fit does not say how far it may be off"]
+    possible = fits.low <= bound.estimate <= fits.high
+    if not possible:
+        told.append("the estimate is impossible")
     return Estimate(
-        estimate=mean,
+        estimate=bound.estimate,
         low=interval.low,
         high=interval.high,
         level=level,
         ess=None,
         max_weight=None,
-        patients=patients,
+        patients=fits.values.shape[1],
         steps=fits.steps,
-        votes=agree,
-        diagnosis=said if agree else said + f", more than {LARGEST_SPREAD} of the range",
+        votes=agree and possible,
+        diagnosis=", ".join(told),
     )

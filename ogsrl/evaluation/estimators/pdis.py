@@ -2,9 +2,7 @@ r"""Per-decision importance sampling: mean_i sum_t g^t w_it r_it."""
 
 from __future__ import annotations
 
-import torch
-
-from ogsrl.evaluation.estimators.base import Estimate, weighted
+from ogsrl.evaluation.estimators.base import Asked, Estimate, weighted
 from ogsrl.evaluation.record import Record
 from ogsrl.evaluation.terms import Terms
 
@@ -14,6 +12,6 @@ def terms(record: Record) -> Terms:
     return Terms.mean(record.by_patient((record.weights * record.discounted).sum(1)))
 
 
-def estimate(record: Record, level: float, generator: torch.Generator) -> Estimate:
+def estimate(record: Record, asked: Asked) -> Estimate:
     """Unbiased where b is known and gives all that the policy gives."""
-    return weighted(record, level, generator, terms)
+    return weighted(record, asked, terms)

@@ -5,9 +5,7 @@ sum_t g^t [sum_i u_{i,t-1} v(s_it) + sum_i u_it (r_it - q(s_it, a_it))],  u_it =
 
 from __future__ import annotations
 
-import torch
-
-from ogsrl.evaluation.estimators.base import Estimate, weighted
+from ogsrl.evaluation.estimators.base import Asked, Estimate, weighted
 from ogsrl.evaluation.record import Record
 from ogsrl.evaluation.terms import Terms
 
@@ -30,6 +28,6 @@ def terms(record: Record) -> Terms:
     return values(record).plus(surprises(record))
 
 
-def estimate(record: Record, level: float, generator: torch.Generator) -> Estimate:
+def estimate(record: Record, asked: Asked) -> Estimate:
     """Consistent where b or q is right."""
-    return weighted(record, level, generator, terms)
+    return weighted(record, asked, terms)

@@ -2,9 +2,7 @@ r"""Weighted importance sampling: sum_i w_iT G_i / sum_i w_iT."""
 
 from __future__ import annotations
 
-import torch
-
-from ogsrl.evaluation.estimators.base import Estimate, weighted
+from ogsrl.evaluation.estimators.base import Asked, Estimate, weighted
 from ogsrl.evaluation.record import Record
 from ogsrl.evaluation.terms import Terms
 
@@ -15,6 +13,6 @@ def terms(record: Record) -> Terms:
     return Terms.weighted(record.by_patient(last * record.returns), record.by_patient(last))
 
 
-def estimate(record: Record, level: float, generator: torch.Generator) -> Estimate:
+def estimate(record: Record, asked: Asked) -> Estimate:
     """Consistent; inside what was logged."""
-    return weighted(record, level, generator, terms)
+    return weighted(record, asked, terms)

@@ -1,0 +1,76 @@
+"""The parameters of evaluation, one typed field a key of `evaluate:` in params.yaml.
+
+Read by the stage evaluate and by everything in this package. Holds no data.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ogsrl.evaluation.fqe_parts import FqeParams
+
+Name = Literal[
+    "fqe", "pdis", "pdis_clipped", "wis", "cwpdis", "dr", "wdr", "magic", "rollouts"
+]  # fmt: skip
+ALL: tuple[Name, ...] = (
+    "fqe", "pdis", "pdis_clipped", "wis", "cwpdis", "dr", "wdr", "magic", "rollouts"
+)  # fmt: skip
+
+
+class EvaluateParams(BaseModel):
+    """Parameters of the stage evaluate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    estimators: tuple[Name, ...] = Field(
+        ALL, min_length=1, description="Who is asked; `fqe` speaks for the panel."
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Of every two-sided interval.")
+    bootstrap: int = Field(
+        2000, ge=200, le=100_000, description="Samples of patients behind a weighted interval."
+    )
+    bandwidths: tuple[Annotated[float, Field(gt=0, le=5)], ...] = Field(
+        (0.5, 0.25, 1.0),
+        min_length=1,
+        description="Of the kernel around an executed dose, on its natural log; the panel uses the "
+        "first, the others show what it costs.",
+    )
+    draws: int = Field(4, ge=1, le=64, description="Doses drawn a row where something is drawn.")
+    folds: int = Field(
+        2, ge=2, le=20, description="Folds of test patients; each fit is asked of patients that it "
+        "was not fed.",
+    )  # fmt: skip
+    fqe: FqeParams = Field(
+        FqeParams(networks=1), description="Fitted Q evaluation, cross-fitted on test patients."
+    )
+    values: FqeParams = Field(
+        FqeParams(fits=1, networks=2),
+        description="Fitted values of dr, wdr and magic, from training patients.",
+    )
+    tolerance: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="Of a dose, in its unit: how far policy and clinicians may be apart and still "
+        "agree. None: one `increment`; an ordinal dose, its level; else 5 % of the bounds' width.",
+    )
+    gammas: tuple[Annotated[float, Field(ge=1, le=100)], ...] = Field(
+        (1.1, 1.25, 1.5, 2.0, 3.0),
+        description="Strengths of an unrecorded confounder that bounds are told for.",
+    )
+    robust: FqeParams = Field(
+        FqeParams(fits=1, networks=2),
+        description="Robust fitted Q evaluation of whoever was selected, at each of `gammas`.",
+    )
+    inflation: float = Field(
+        1.0,
+        ge=1,
+        le=20,
+        description="How many times wider the intervals of cold fits are made: what "
+        "benchmarks.coverage found them too narrow by, on cohorts of its own.",
+    )
+    truth_patients: int = Field(
+        20_000,
+        ge=0,
+        description="Fresh patients treated to the end where the cohort knows its truth; 0: none.",
+    )

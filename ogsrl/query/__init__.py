@@ -1,0 +1,1 @@
+"""Asking a model: its loader, and the same measured on a cohort that it never saw."""

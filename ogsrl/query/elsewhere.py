@@ -1,0 +1,125 @@
+"""A model on a cohort that it never saw: external validation, with drift and refusals.
+
+Called by `ogsrl evaluate`. Nothing is trained: of the model's own, only fitted Q evaluation is
+fitted there, cross-fitted on the patients that are evaluated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ogsrl.contracts import Contract
+from ogsrl.errors import EstimateError, SpecError
+from ogsrl.evaluation.config import EvaluateParams
+from ogsrl.evaluation.evaluate import Grounds, Subject, evaluate
+from ogsrl.evaluation.external import drift
+from ogsrl.evaluation.fqe import first_decisions
+from ogsrl.evaluation.known import Truths
+from ogsrl.evaluation.report import flat, sentences, table
+from ogsrl.preparation.tensors import stay_tensors
+from ogsrl.query.model import Model
+from ogsrl.sources import SourceSettings, open_source
+from ogsrl.spec import Cohort, load_cohort
+from ogsrl.spec.model import Source
+
+#: Patients below which nothing is estimated.
+LEAST_PATIENTS = 20
+#: Of a cohort file, what must be the model's: all that its columns mean.
+SAME = (
+    "time_step_hours", "max_steps", "discount", "static", "observations", "actions", "outcome",
+    "reward", "constraints", "hazards",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What came of it.
+
+    Attributes:
+        rows: As evaluation.parquet.
+        told: As evaluation.json, and drift.
+        sentences: For whoever watches.
+    """
+
+    rows: pd.DataFrame
+    told: dict[str, Any]
+    sentences: tuple[str, ...]
+
+
+def evaluate_elsewhere(directory: Path, file: Path, seed: int) -> Elsewhere:
+    """Measure the model in this folder on the cohort in this file."""
+    model = Model.load(directory)
+    frame, kept = _read(_cohort_of(model.cohort, file), file, seed)
+    preparation = model.history.preparation
+    prepared = preparation.apply(frame)
+    stays = stay_tensors(prepared, preparation, model.history)
+    patients = len(torch.unique(stays.patient[first_decisions(stays)]))
+    if patients < LEAST_PATIENTS:
+        raise EstimateError(
+            f"{file.name}: {patients} patients with a decision; at least {LEAST_PATIENTS} are "
+            "needed before anything can be said"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    guardian = model.deployed.guardian
+    assert guardian is not None  # Model.load sets one
+    moved = drift(prepared, stays, model.behaviour, guardian)
+    grounds = Grounds(stays, model.behaviour)
+    subject = Subject(
+        "selected",
+        model.deployed,
+        algorithm=model.about.get("algorithm"),
+        seed=model.about.get("seed"),
+        checkpoint=model.about.get("step"),
+    )
+    evaluation = evaluate([subject], grounds, EvaluateParams(), generator)
+    told = {"status": "evaluated", **kept, **flat(evaluation, Truths()), **moved.plain()}
+    refused = moved.refused.estimate
+    lines = [
+        f"{patients:,} patients; {len(moved.drifted)} of {len(moved.means)} columns have drifted"
+        + (f": {', '.join(moved.drifted)}" if moved.drifted else ""),
+        "refused of the clinicians' own steps here: "
+        + ("not known" if refused is None else f"{refused:.3f}")
+        + ("" if moved.promised is None else f"; promised where it came from: {moved.promised}"),
+        *sentences(evaluation),
+    ]
+    return Elsewhere(table(evaluation, Truths()), told, tuple(lines))
+
+
+def _cohort_of(model: Cohort, file: Path) -> Cohort:
+    """The model's cohort, read from another place."""
+    if file.suffix not in (".yaml", ".yml"):
+        if not file.exists():
+            raise SpecError(f"{file}: no such file")
+        return model.model_copy(update={"source": Source(kind="table", path=str(file.absolute()))})
+    other = load_cohort(file)
+    different = [key for key in SAME if getattr(other, key) != getattr(model, key)]
+    if different:
+        raise SpecError(
+            f"{file.name}: {', '.join(different)} differ from those of the model's cohort "
+            f"{model.name}; they must mean the same, only source and name may be others"
+        )
+    return model.model_copy(update={"source": other.source})
+
+
+def _read(cohort: Cohort, file: Path, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Rows that keep the contract, and what was left out."""
+    root = file.absolute().parent
+    if root.name == "data_contracts":
+        root = root.parent  # paths of a cohort file are told from there
+    reading = open_source(cohort, SourceSettings(root=root, seed=seed))
+    parts = list(reading.parts)
+    verdict = Contract(cohort).check(iter(parts), max_quarantine_share=1.0)
+    verdict.raise_if_failed()
+    kept = [verdict.keep(part) for part in parts]
+    frame = pd.concat([part for part in kept if len(part)], ignore_index=True)
+    told = {
+        "external.stays": int(frame["stay_id"].nunique()),
+        "external.stays_in_quarantine": verdict.quarantined_stays,
+        "external.rules_broken": len(verdict.failing),
+    }
+    return frame, told

@@ -1,0 +1,184 @@
+"""Stage evaluate: what policies come to -> reports/NAME/evaluation.{parquet,json}, figures.
+
+Reads test patients, on whom nothing was fitted, tuned or selected. Every policy measured goes into
+the test-set ledger; what shows single patients goes to private/NAME/ alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ogsrl.behaviour.policy import Behaviour
+from ogsrl.errors import ModelError
+from ogsrl.evaluation.closer import Closer, look_closer
+from ogsrl.evaluation.differing import most_different
+from ogsrl.evaluation.evaluate import Evaluation, Grounds, Subject, evaluate, work
+from ogsrl.evaluation.fqe import first_decisions
+from ogsrl.evaluation.known import Truths, known, truths
+from ogsrl.evaluation.report import empty_table, flat, frontier, sentences, table
+from ogsrl.figures.evaluate import FIGURES
+from ogsrl.figures.style import save_svg
+from ogsrl.guardian.protocol import Guardian
+from ogsrl.policies.deployed import Deployed
+from ogsrl.policies.saved import load_policy
+from ogsrl.preparation.history import History
+from pipelines import ledger
+from pipelines.models import load_behaviour, load_dynamics, load_guardian
+from pipelines.parts import load_frame, load_parts
+from pipelines.stage import Stage, write_frame, write_json
+
+#: Test patients below which nothing is estimated.
+LEAST_PATIENTS = 20
+
+
+@dataclass(frozen=True)
+class Found:
+    """A policy to be measured, and where it lies."""
+
+    subject: Subject
+    directory: Path
+
+
+def run(stage: Stage) -> None:
+    """Measure whoever was selected, behaviour cloning, the other seeds, and the clinicians."""
+    parts = load_parts(stage, "train", "test")
+    test, history = parts["test"], parts["test"].history
+    behaviour, dynamics = load_behaviour(stage, history), load_dynamics(stage, history)
+    patients = len(torch.unique(test.patient[first_decisions(test)]))
+    if behaviour.status != "fitted" or patients < LEAST_PATIENTS:
+        _write_too_few(stage, patients)
+        return
+    guardian = load_guardian(stage, history, behaviour)
+    found = list(_policies(stage, history, behaviour, guardian))
+    params = stage.params.evaluate
+    generator = torch.Generator().manual_seed(stage.params.seed)
+    grounds = Grounds(test, behaviour, parts["train"], dynamics)
+    subjects = [one.subject for one in found]
+    with stage.progress("fits and policies, steps", work(len(found), params)) as update:
+        evaluation = evaluate(subjects, grounds, params, generator, update)
+    true = Truths()
+    if known(stage.cohort) and params.truth_patients:
+        with stage.progress("truth, policies", len(found) + 1) as update:
+            asked = params.truth_patients, stage.params.seed
+            true = truths(evaluation.subjects, stage.cohort, *asked, update)
+    robust = params.robust.start_steps + params.robust.steps
+    with stage.progress("sensitivity, steps", robust) as update:
+        about = look_closer(evaluation, generator, update)
+    _write(stage, evaluation, true, about)
+    _write_private(stage, evaluation)
+    _enter_ledger(stage, found)
+
+
+def _policies(
+    stage: Stage, history: History, behaviour: Behaviour, guardian: Guardian
+) -> Iterator[Found]:
+    """Who was selected, the cloning it was compared with, and its own other seeds."""
+
+    def one(name: str, directory: Path) -> Found:
+        actor, about = load_policy(directory, history, behaviour)
+        return Found(
+            Subject(
+                name,
+                Deployed.of(actor, guardian, history),
+                algorithm=about.get("algorithm"),
+                seed=about.get("seed"),
+                checkpoint=about.get("step"),
+            ),
+            directory,
+        )
+
+    yield one("selected", stage.model("selected"))
+    report = _selection(stage)
+    chosen, cloning = report["chosen"], stage.params.select.cloning
+    for other in report["candidates"]:
+        same = chosen is not None and other["algorithm"] == chosen["algorithm"]
+        if other["chosen"]:
+            continue
+        directory = stage.model(
+            "policies", other["algorithm"], f"seed_{other['seed']}", other["checkpoint"]
+        )
+        if other["finalist"] and other["algorithm"] == cloning:
+            yield one("cloning", directory)
+        elif same and other["checkpoint"] == chosen["checkpoint"]:
+            yield one(f"{other['algorithm']}_seed_{other['seed']}", directory)
+
+
+def _selection(stage: Stage) -> dict[str, Any]:
+    try:
+        text = stage.report("selection.json").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ModelError("nobody was selected, nor refused; run select first") from None
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _write(stage: Stage, evaluation: Evaluation, true: Truths, about: Closer) -> None:
+    """Numbers, figures, and what a person sees first."""
+    rows, told = table(evaluation, true), flat(evaluation, true)
+    write_frame(stage.report("evaluation.parquet"), rows)
+    write_json(stage.report("evaluation.json"), {"status": "evaluated", **told, **about.plain()})
+    _draw(stage, rows, frontier(evaluation), about.distributions(), about.calibration.drawn())
+    for line in sentences(evaluation):
+        stage.say(line)
+
+
+def _write_too_few(stage: Stage, patients: int) -> None:
+    """Too few patients fail no stage."""
+    rows = empty_table()
+    write_frame(stage.report("evaluation.parquet"), rows)
+    report = {"status": "too_few_patients", "needed": LEAST_PATIENTS, "test_patients": patients}
+    write_json(stage.report("evaluation.json"), report)
+    _draw(stage, rows, rows, {}, {"bins": []})
+    stage.say("too few patients")
+
+
+def _draw(
+    stage: Stage,
+    rows: pd.DataFrame,
+    bandwidths: pd.DataFrame,
+    doses: Mapping[str, Any],
+    calibration: Mapping[str, Any],
+) -> None:
+    """Every figure, whether there is something to show or not."""
+    shown = {"frontier": bandwidths, "doses": doses, "calibration": calibration}
+    folder = stage.report("figures")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, draw in FIGURES.items():
+        save_svg(draw(shown.get(name.removeprefix("evaluate_"), rows)), folder / f"{name}.svg")
+
+
+def _write_private(stage: Stage, evaluation: Evaluation) -> None:
+    """The stays in which who was selected and clinicians differ most."""
+    test = evaluation.shared.grounds.test
+    stays = load_frame(stage, "test")["stay_id"]
+    differ = most_different(test, evaluation.shared.executed["selected"], stays)
+    write_frame(stage.private("evaluate_differing.parquet"), differ)
+
+
+def _enter_ledger(stage: Stage, found: Sequence[Found]) -> None:
+    """Each policy once; what it was, and on which patients."""
+    test_set = hashlib.sha256(stage.data("prepared", "test.parquet").read_bytes()).hexdigest()
+    entries = [
+        ledger.Entry(
+            test_set=test_set,
+            policy=ledger.policy_hash(one.directory, stage.model("guardian")),
+            algorithm=one.subject.algorithm,
+            seed=one.subject.seed,
+            checkpoint=one.subject.checkpoint,
+        )
+        for one in found
+    ]
+    new = ledger.add(stage, entries)
+    before = sum(one.test_set == test_set for one in ledger.measured(stage))
+    stage.say(
+        f"{before} policies were ever measured on these test patients, {new} of them new; commit "
+        f"ledger/{stage.cohort_name}.jsonl"
+    )

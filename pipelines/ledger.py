@@ -1,0 +1,87 @@
+"""The test-set ledger: every policy that was ever measured on a test set, once.
+
+Called by evaluate, and read by audit. `ledger/NAME.jsonl` is committed with the code and is no
+output of a stage: it grows, and whoever reads a number on test patients can see how many others
+were looked at. It holds hashes and names alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ogsrl.errors import OgsrlError
+from ogsrl.modeldir import MANIFEST
+from pipelines.stage import Stage
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One policy measured on one test set.
+
+    Attributes:
+        test_set: sha256 of the prepared test patients.
+        policy: Of the manifests of actor and guardian.
+        algorithm: E.g. ogsrl; None of `no policy`.
+        seed: Of its training.
+        checkpoint: E.g. step_900.
+    """
+
+    test_set: str
+    policy: str
+    algorithm: str | None
+    seed: int | None
+    checkpoint: str | None
+
+
+def policy_hash(*directories: Path) -> str:
+    """Of what acts: the manifests of these model directories."""
+    told = hashlib.sha256()
+    for directory in directories:
+        told.update((directory / MANIFEST).read_bytes())
+    return told.hexdigest()
+
+
+def measured(stage: Stage) -> tuple[Entry, ...]:
+    """What the ledger holds of this cohort."""
+    file = _file(stage)
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        return tuple(Entry(**json.loads(line)) for line in lines if line)
+    except FileNotFoundError:
+        return ()
+    except (ValueError, TypeError):
+        raise OgsrlError(
+            f"ledger/{file.name}: a line is no entry; restore the file from git, it must not be "
+            "edited"
+        ) from None
+
+
+def add(stage: Stage, entries: Sequence[Entry]) -> int:
+    """Note what was measured; how many of these are new."""
+    before = measured(stage)
+    known = {(one.test_set, one.policy) for one in before}
+    new: dict[tuple[str, str], Entry] = {}
+    for one in entries:
+        key = (one.test_set, one.policy)
+        if key not in known:
+            new.setdefault(key, one)
+    if new:
+        file = _file(stage)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps(_plain(one)) for one in (*before, *new.values())]
+        beside = file.with_name(f".{file.name}.partial")
+        beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        beside.replace(file)
+    return len(new)
+
+
+def _plain(entry: Entry) -> Mapping[str, str | int | None]:
+    return asdict(entry)
+
+
+def _file(stage: Stage) -> Path:
+    return stage.root / "ledger" / f"{stage.cohort_name}.jsonl"

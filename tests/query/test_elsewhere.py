@@ -1,0 +1,134 @@
+"""A model on patients that it never saw: as good as at home on its own kind, and told where not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+
+from ogsrl.behaviour.config import BehaviourParams, NeuralParams
+from ogsrl.behaviour.fitting import fit as fit_behaviour
+from ogsrl.cli import main
+from ogsrl.evaluation.report import COLUMNS
+from ogsrl.guardian.christoffel import ChristoffelGuardian
+from ogsrl.guardian.columns import Layout
+from ogsrl.guardian.config import GuardianParams
+from ogsrl.guardian.protocol import Rows
+from ogsrl.policies.actors import ConstantActor
+from ogsrl.policies.saved import save_policy
+from ogsrl.preparation import PrepareParams, TrainingRows
+from ogsrl.preparation import fit as fit_preparation
+from ogsrl.preparation.tensors import stay_tensors
+from ogsrl.query.model import Model, save_beside
+from ogsrl.sources.simulator import simulate
+from ogsrl.spec import load_cohort
+from tests.workspace import REPOSITORY
+
+CONTRACT = REPOSITORY / "data_contracts" / "sepsis.yaml"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of few patients, and two other hospitals: one alike, one of older patients."""
+    root, cohort = tmp_path_factory.mktemp("elsewhere"), load_cohort(CONTRACT)
+    table = simulate(600, 1)[list(cohort.table_columns)]
+    preparation = fit_preparation(TrainingRows.of(table, cohort), cohort, PrepareParams())
+    stays = stay_tensors(preparation.apply(table), preparation)
+    g = torch.Generator().manual_seed(0)
+    neural = NeuralParams(hidden=16, head=8, max_epochs=2)
+    params = BehaviourParams(kinds=("neural",), neural=neural)
+    models = root / "models"
+    models.mkdir()
+    fit_behaviour(stays, stays, stays, params, g).save(models / "behaviour")
+    rows = Rows.of(stays)
+    region = ChristoffelGuardian.fit(
+        [rows], Layout.of(stays.history), GuardianParams(degree=1), g, None
+    )
+    region.calibrate(rows.states, rows.doses, rows.patient, 0.05).save(models / "guardian")
+    about = {"status": "selected", "algorithm": "constant", "seed": 0, "step": "step_0"}
+    save_policy(models / "selected", ConstantActor((-0.5, -1.0)), stays.history, about)
+    save_beside(CONTRACT, preparation, models / "selected")
+    other = simulate(60, 2)[list(cohort.table_columns)]
+    other.to_parquet(root / "alike.parquet")
+    other.assign(age=(other.age + 20).clip(upper=110)).to_csv(root / "older.csv", index=False)
+    other.drop(columns="lactate").to_parquet(root / "short.parquet")
+    other[other.stay_id.isin(other.stay_id.unique()[:5])].to_parquet(root / "few.parquet")
+    text = CONTRACT.read_text().replace("name: sepsis", "name: theirs")
+    text = text.replace("options: {patients: 20000,", "options: {patients: 60,")
+    (root / "theirs.yaml").write_text(text)
+    changed = text.replace("spo2 < 92", "spo2 < 90").replace("name: theirs", "name: changed")
+    (root / "changed.yaml").write_text(changed)
+    return root
+
+
+def asked(place: Path, cohort: str, *more: str) -> tuple[int, str]:
+    words = ["evaluate", "--model", str(place / "models"), "--cohort", str(place / cohort), *more]
+    found = CliRunner().invoke(main, words)
+    return found.exit_code, found.output
+
+
+@pytest.fixture(scope="module")
+def told(place: Path) -> dict[str, dict[str, float]]:
+    found = {}
+    for name in ("alike.parquet", "older.csv"):
+        status, said = asked(place, name, "--out", str(place / Path(name).stem))
+        assert status == 0, said
+        found[name] = json.loads((place / Path(name).stem / "evaluation.json").read_text())
+    return found
+
+
+def test_patients_alike_have_not_drifted_and_older_ones_have(
+    told: dict[str, dict[str, float]],
+) -> None:
+    assert abs(told["alike.parquet"]["drift.mean.age"]) < 0.5
+    assert told["older.csv"]["drift.mean.age"] > 1
+    alike, older = (one["drift.refused.estimate"] for one in told.values())
+    assert older > alike
+    assert told["alike.parquet"]["drift.refused.promised"] == 0.05
+
+
+def test_the_form_is_that_of_the_stage(place: Path, told: dict[str, dict[str, float]]) -> None:
+    rows = pd.read_parquet(place / "alike" / "evaluation.parquet")
+    assert list(rows.columns) == list(COLUMNS)
+    assert set(rows.policy) == {"clinicians", "selected"}
+    assert not {"dr", "wdr", "magic", "rollouts"} & set(rows.estimator)  # nobody to fit them on
+    assert told["alike.parquet"]["selected.mortality.gain.word"] in (
+        "better",
+        "worse",
+        "cannot tell",
+    )
+
+
+def test_a_model_read_back_is_whole(place: Path) -> None:
+    model = Model.load(place / "models")
+    assert model.cohort == load_cohort(CONTRACT)
+    assert model.about["algorithm"] == "constant"
+    (place / "broken").mkdir()
+    status, said = asked(place / "broken", "../alike.parquet")
+    assert status == 2
+    assert "no model here" in said
+
+
+@pytest.mark.parametrize(
+    ("cohort", "words"),
+    [
+        ("short.parquet", "lactate"),
+        ("few.parquet", "at least 20"),
+        ("nowhere.parquet", "no such file"),
+        ("changed.yaml", "constraints differ"),
+    ],
+)
+def test_a_wrong_cohort_is_told_by_name(place: Path, cohort: str, words: str) -> None:
+    status, said = asked(place, cohort)
+    assert status == 2, said
+    assert words in said
+
+
+def test_a_cohort_file_may_have_a_source_of_its_own(place: Path) -> None:
+    status, said = asked(place, "theirs.yaml", "--json")
+    assert status == 0, said
+    assert json.loads(said[said.index("{") :])["external.stays"] >= 60
