@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 STAGES = ("source", "ingest", "validate", "prepare", "behaviour", "dynamics", "guardian")
 #: What follows where everything before it succeeded; it takes as long as all of that.
-AFTER = ("train", "select")
+AFTER = ("train", "select", "evaluate")
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def test_a_second_run_runs_nothing_and_git_sees_no_data(workspace: Workspace) ->
     assert workspace.ran(again.stdout) == []
     assert "up to date" in again.stdout
     seen = workspace.call("git", "status", "--porcelain").stdout.split()
-    assert set(seen) <= {"M", "??", "params.yaml", "dvc.lock"}, seen
+    assert set(seen) <= {"M", "??", "params.yaml", "dvc.lock", "ledger/"}, seen
 
 
 def test_one_parameter_reruns_only_what_depends_on_it(workspace: Workspace) -> None:
@@ -92,7 +92,7 @@ def test_a_failing_stage_shows_no_data_to_git(workspace: Workspace) -> None:
     assert failed.returncode != 0
     assert "prepare.split" in failed.stdout + failed.stderr
     seen = workspace.call("git", "status", "--porcelain").stdout.split()
-    assert set(seen) <= {"M", "??", "params.yaml", "dvc.lock"}, seen
+    assert set(seen) <= {"M", "??", "params.yaml", "dvc.lock", "ledger/"}, seen
     workspace.change("split: {train: 0.7,", "split: {train: 0.5,")
     workspace.call("./run", "repro")
 
