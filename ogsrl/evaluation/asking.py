@@ -15,7 +15,7 @@ import torch
 from ogsrl.behaviour.policy import Behaviour
 from ogsrl.evaluation.config import EvaluateParams
 from ogsrl.evaluation.estimators import WEIGHTED, WITH_VALUES, Asked, Estimate
-from ogsrl.evaluation.estimators.fitted import Fits, estimate
+from ogsrl.evaluation.estimators.fitted import LARGEST_SPREAD, Fits, estimate
 from ogsrl.evaluation.executed import Executed
 from ogsrl.evaluation.fqe import Fqe, Sampling, fit_fqe
 from ogsrl.evaluation.intervals import Interval, Samples
@@ -37,6 +37,8 @@ from ogsrl.preparation.tensors import StayTensors
 #: The clinicians themselves, as they are told.
 CLINICIANS = "clinicians"
 FITTED, ROLLOUTS = "fqe", "rollouts"
+#: So many standard errors are no chance.
+SURELY = 2.0
 
 
 @dataclass(frozen=True)
@@ -168,8 +170,34 @@ class Shared:
             of_policy = of_policy - by_patient(theirs, self.fqe.patients)
             low, high = low - high, high - low
         steps = int(self.grounds.test.decision.sum())
-        fits = Fits(of_policy, self.fqe.params.networks, steps, low, high, gain)
+        doubt = self.doubt(quantity)
+        fits = Fits(of_policy, self.fqe.params.networks, steps, low, high, gain, doubt)
         return estimate(fits, self.params.confidence, self.params.inflation)
+
+    def seen(self, quantity: str) -> torch.Tensor:
+        """(patients,) what was logged; of refusals, those of one who always defers."""
+        one, layout = self.wanted[quantity], self.layout
+        paid = (one.paid * one.counts)[layout.decision].double()
+        if quantity == REFUSAL:
+            most = self.grounds.test.history.preparation.cohort.max_steps
+            paid = torch.full_like(paid, 1 / most)
+        of_stay = torch.zeros(len(layout.patient), dtype=torch.float64)
+        of_stay.index_add_(0, layout.stay, paid * one.discount**layout.step)
+        return by_patient(of_stay[None], layout.patient)[0]
+
+    def doubt(self, quantity: str) -> str | None:
+        """Why fits are not to be believed, if what they say of clinicians is not what was seen.
+
+        Fits that learned too little agree with each other all the same.
+        """
+        one, seen = self.wanted[quantity], self.seen(quantity)
+        theirs = self.fqe.first_values[CLINICIANS][quantity]
+        said = float(by_patient(theirs, self.fqe.patients).mean())
+        mean, error = float(seen.mean()), float(seen.std()) / math.sqrt(len(seen))
+        apart = abs(said - mean)
+        if apart <= max(LARGEST_SPREAD * (one.high - one.low), SURELY * error):
+            return None
+        return f"of the clinicians they say {said:.3f} where {mean:.3f} was seen"
 
     def rolled(self, expected: Expected, quantity: str, *, gain: bool) -> Estimate | None:
         """What the model says; None of what it does not follow."""

@@ -17,7 +17,6 @@ from ogsrl.evaluation.asking import CLINICIANS, Case, Grounds, Shared
 from ogsrl.evaluation.config import EvaluateParams
 from ogsrl.evaluation.estimators import Estimate
 from ogsrl.evaluation.panel import Panel, panel
-from ogsrl.evaluation.record import Record
 from ogsrl.policies.deployed import Deployed
 
 __all__ = ["CLINICIANS", "Evaluation", "Grounds", "Subject", "evaluate", "work"]
@@ -81,8 +80,7 @@ class Evaluation:
     @property
     def logged(self) -> dict[str, float]:
         """By quantity: the mean over patients of what was logged, ends known."""
-        records = self.shared.records(CLINICIANS, self.shared.params.bandwidths[0])
-        return {name: _mean(records[name]) for name in self.own[CLINICIANS]}
+        return {name: float(self.shared.seen(name).mean()) for name in self.own[CLINICIANS]}
 
 
 def evaluate(
@@ -138,7 +136,3 @@ def _answers(case: Case, *, gain: bool) -> dict[str, Answers]:
         said = panel(estimates, low, high, case.shared.params.confidence)
         made[quantity] = Answers(estimates, said)
     return made
-
-
-def _mean(record: Record) -> float:
-    return float(record.by_patient(record.returns).mean())

@@ -16,7 +16,10 @@ from pipelines import evaluate, ledger, select, train
 from pipelines.stage import Stage
 from tests.pipelines.test_train_stage import PARAMS, ordinal
 
-FQE = {"fits": 2, "networks": 1, "hidden": 16, "steps": 100, "start_steps": 50}
+FQE = {
+    "fits": 2, "networks": 1, "hidden": 24, "steps": 400, "start_steps": 100, "batch_size": 256,
+    "learning_rate": 2e-3,
+}  # fmt: skip
 QUANTITIES = ["mortality", "cost:ill", "refusal", "value"]
 
 
@@ -170,3 +173,20 @@ def test_nobody_selected_is_measured_as_somebody_who_defers(
     assert told["selected.mortality.gain.word"] == "cannot tell"
     assert told["selected.measures.concordance.estimate"] is None
     assert told["selected.measures.deferred_steps.estimate"] == 1
+
+
+def test_fits_that_learned_nothing_agree_with_each_other_and_do_not_vote(
+    measured: Stage, tmp_path: Path
+) -> None:
+    root = tmp_path / "idle"
+    shutil.copytree(measured.root, root)
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    idle = FQE | {"steps": 1, "start_steps": 0, "learning_rate": 1e-9}
+    params["evaluate"] |= {"fqe": idle, "estimators": ["fqe", "pdis"]}
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    stage = Stage("evaluate", "table", root)
+    evaluate.run(stage)
+    rows = pd.read_parquet(stage.report("evaluation.parquet"))
+    said = rows[(rows.estimator == "fqe") & (rows.quantity == "refusal")]
+    assert said.diagnosis.str.contains("of the clinicians they say").all()
+    assert said.diagnosis.str.startswith("no vote").all()

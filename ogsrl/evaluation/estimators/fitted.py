@@ -29,6 +29,7 @@ class Fits:
         low: The least that the quantity can be.
         high: The most.
         gain: Whether these are differences, whose range is twice that of the quantity.
+        doubt: Why they are not to be believed, however well they agree; None: nothing is known.
     """
 
     values: torch.Tensor
@@ -37,6 +38,7 @@ class Fits:
     low: float
     high: float
     gain: bool = False
+    doubt: str | None = None
 
     @property
     def span(self) -> float:
@@ -69,6 +71,8 @@ def estimate(fits: Fits, level: float, inflation: float) -> Estimate:
     possible = fits.low <= bound.estimate <= fits.high
     if not possible:
         told.append("the estimate is impossible")
+    if fits.doubt is not None:
+        told.append(fits.doubt)
     return Estimate(
         estimate=bound.estimate,
         low=interval.low,
@@ -78,6 +82,6 @@ def estimate(fits: Fits, level: float, inflation: float) -> Estimate:
         max_weight=None,
         patients=fits.values.shape[1],
         steps=fits.steps,
-        votes=agree and possible,
+        votes=agree and possible and fits.doubt is None,
         diagnosis=", ".join(told),
     )
