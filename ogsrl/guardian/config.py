@@ -47,6 +47,13 @@ class GuardianParams(BaseModel):
         description="counts: stays in which a pair must be seen to be supported; they must also be "
         "of ten patients.",
     )
+    reach: int = Field(
+        0,
+        ge=0,
+        le=4,
+        description="counts: levels, over all doses together, by which a dose given in the same "
+        "state may differ and still be counted.",
+    )
     bandwidth: float = Field(
         0.535, gt=0, description="kde: the kernel's deviation, columns scaled to [-1, 1]."
     )

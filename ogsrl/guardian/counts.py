@@ -25,6 +25,8 @@ from ogsrl.guardian.protocol import Cases, Guardian, LogDensity, Shards
 from ogsrl.guardian.survey import check_varied, identical, too_few
 from ogsrl.preparation.coverage import MIN_PATIENTS
 
+#: Counts that overlap are told in whole numbers of these.
+TOLD_IN = 10
 #: Pairs that a table may hold; more are no longer counted but compared.
 MOST_PAIRS = 1_000_000
 
@@ -33,13 +35,16 @@ MOST_PAIRS = 1_000_000
 class Counts(Guardian):
     """Score = -log(1 + n(s, a)), n the stays in which the pair was seen; 0 where below the least.
 
-    Supported: n(s, a) >= min_stays, and these stays are of at least ten patients. Calibration
+    Supported: n(s, a) >= min_stays, and these stays are of at least ten patients. With a reach,
+    n(s, a) counts who were given in s a dose within so many levels of a, over all doses together,
+    in whole tens: counts that overlap must not tell apart who is in one of them alone. Calibration
     measures what this refuses; it sets nothing, and nothing is promised.
 
     Attributes:
         counts: (levels, combinations of doses) stays, by the levels of the cohort file; 0 of a pair
             that is not supported.
         min_stays: Stays that support needs.
+        reach: Levels by which a counted dose may differ.
     """
 
     kind: ClassVar[str] = "counts"
@@ -48,6 +53,7 @@ class Counts(Guardian):
 
     counts: torch.Tensor
     min_stays: int
+    reach: int = 0
 
     @classmethod
     def fit(
@@ -78,7 +84,8 @@ class Counts(Guardian):
                 f"guardian.kind counts: {levels} levels x {combinations} combinations of doses; "
                 "it needs ordinal doses, take another kind"
             )
-        empty = cls(layout, None, None, torch.zeros(levels, combinations), params.min_stays)
+        none = torch.zeros(levels, combinations)
+        empty = cls(layout, None, None, none, params.min_stays, params.reach)
         size = levels * combinations
         stays, patients = torch.zeros(2, size, dtype=torch.int64)
         for shard in batches:
@@ -93,14 +100,18 @@ class Counts(Guardian):
                     f"train: {unknown} decisions whose {layout.columns[0]} or dose is no level of "
                     "the cohort file; prepare them again"
                 )
-            stays += distinct_patients(pair, shard.stay, size)
-            patients += distinct_patients(pair, shard.patient, size)
+            near, row = empty._near(pair)
+            stays += distinct_patients(near, shard.stay[row], size)
+            patients += distinct_patients(near, shard.patient[row], size)
         short = too_few(batches, MIN_PATIENTS)
         if short is not None:
             return replace(empty, shortage=short)
         check_varied(identical(batches, layout))
         # no small cell leaves the training data, and no one person is support
         stays[(stays < params.min_stays) | (patients < MIN_PATIENTS)] = 0
+        if params.reach:
+            told = (stays // TOLD_IN * TOLD_IN).clip(min=params.min_stays)
+            stays = torch.where(stays > 0, told, 0)
         return replace(empty, counts=stays.float().reshape(levels, combinations))
 
     def ranks(self, cases: Cases) -> dict[str, torch.Tensor]:
@@ -146,6 +157,23 @@ class Counts(Guardian):
         """(combinations, doses) scaled doses, in the order of the columns of `counts`."""
         return torch.tensor(list(itertools.product(*self.layout.dose_grids)))
 
+    def _near(self, pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Every pair within reach of a row's own, and the row; each once."""
+        counts = [len(grid) for grid in self.layout.dose_grids]
+        given = torch.stack(torch.unravel_index(pair, (len(self.counts), *counts)), 1)
+        found, rows = [], torch.arange(len(pair))
+        steps = range(-self.reach, self.reach + 1)
+        for moved in itertools.product(steps, repeat=len(counts)):
+            if sum(map(abs, moved)) > self.reach:
+                continue
+            there = given + torch.tensor([0, *moved])
+            inside = ((there[:, 1:] >= 0) & (there[:, 1:] < torch.tensor(counts))).all(1)
+            number = there[:, 0]
+            for j, count in enumerate(counts, start=1):
+                number = number * count + there[:, j]
+            found.append((number[inside], rows[inside]))
+        return torch.cat([near for near, _ in found]), torch.cat([row for _, row in found])
+
     def _pair(self, z: torch.Tensor) -> torch.Tensor:
         """Number of each row's pair; -1 where its level or a dose is not in the cohort file."""
         level = z[:, 0]
@@ -160,7 +188,8 @@ class Counts(Guardian):
 
     def parts(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """What `save` writes: counts of at least `min_stays` stays and ten patients."""
-        return {"min_stays": self.min_stays}, {"counts": np.asarray(self.counts)}
+        config = {"min_stays": self.min_stays, "reach": self.reach}
+        return config, {"counts": np.asarray(self.counts)}
 
     @classmethod
     def from_parts(
@@ -173,4 +202,4 @@ class Counts(Guardian):
         """As `parts` gave it."""
         (levels,), combinations = layout.levels, math.prod(map(len, layout.dose_grids))
         counts = torch.from_numpy(arrays["counts"].copy()).reshape(levels, combinations)
-        return cls(layout, None, None, counts, int(config["min_stays"]))
+        return cls(layout, None, None, counts, int(config["min_stays"]), int(config["reach"]))

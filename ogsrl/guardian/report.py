@@ -24,6 +24,7 @@ from ogsrl.guardian.protocol import Guardian, Rows
 from ogsrl.guardian.region import region
 from ogsrl.guardian.shares import bands, share, subgroups
 from ogsrl.guardian.shortage import Shortage
+from ogsrl.guardian.survey import MAX_LEVELS
 from ogsrl.preparation.coverage import MIN_PATIENTS
 from ogsrl.preparation.tensors import StayTensors
 
@@ -62,6 +63,8 @@ def fit_peers(
             found[peer.kind] = "needs one categorical state and ordinal doses"
         elif peer.holds_rows and levels_only:
             found[peer.kind] = "levels have no distance"
+        elif any(count > MAX_LEVELS for count in layout.levels):
+            found[peer.kind] = f"looks at no column of more than {MAX_LEVELS} levels"
         else:
             fitted = peer.fit([train], layout, params, generator)
             found[peer.kind] = fitted.calibrate(few.states, few.doses, few.patient, params.alpha)

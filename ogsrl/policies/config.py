@@ -152,6 +152,12 @@ class OgsrlParams(_Frozen):
         description="What a deviation of members' disagreement costs, in spreads of returns, "
         "beyond what is usual at logged decisions.",
     )
+    least_patients: int = Field(
+        3,
+        ge=1,
+        description="Of a table alone: training patients to whom a combination was given in a "
+        "code, for it to be proposed there.",
+    )
     dataset: DatasetParams = Field(
         DatasetParams(weight=0.01, listed=8000), description="The dataset constraint."
     )

@@ -37,9 +37,11 @@ class DiscreteOGSRL:
 
     rho_t(s) the chance to decide there at step t. Without limits that is policy iteration for
     tables that do not know the step. Where proposals are alike, a supported one is taken before one
-    that is deferred, then what clinicians do most. Kept is the best table seen that meets every
-    limit; while none does, the one that is least beyond them. Limits are `aim` of the cohort's.
-    There is no dataset constraint and no disagreement here: what is not supported is deferred.
+    that is deferred, then what clinicians do most. Proposed is what `least_patients` were given in
+    the code (where nothing was, what most were), or what is deferred: deferring is better than a
+    poor dose, and limited as a cost. Kept is the best table seen that meets every limit; while none
+    does, the one that is least beyond them. Limits are `aim` of the cohort's. There is no dataset
+    constraint and no disagreement here: what is not supported is deferred.
     """
 
     def __init__(self, problem: TableProblem, params: OgsrlParams, seed: int, steps: int) -> None:
@@ -67,10 +69,25 @@ class DiscreteOGSRL:
             params.refusal_start if params.guardian else 0.0,
             params.refusal_integral or 1.0,
         )
-        self.cells = problem.clinicians.argmax(1)
+        self.proposed = self._may_be_proposed()
+        self.cells = self._usual()
         self.kept = self.cells
         self.step = 0
         self._valued: dict[bytes, Valued] = {}
+
+    def _usual(self) -> torch.Tensor:
+        """A clone is the clinicians' likeliest dose, whatever may be proposed."""
+        usual = self.problem.clinicians
+        if not self.params.cloning_only:
+            usual = usual.where(self.proposed, -1.0)
+        return usual.argmax(1)
+
+    def _may_be_proposed(self) -> torch.Tensor:
+        """(codes, combinations): what enough were given, or else most; and what is deferred."""
+        patients = self.problem.patients
+        enough = patients >= self.params.least_patients
+        most = patients == patients.amax(1, keepdim=True)
+        return torch.where(enough.any(1, keepdim=True), enough, most) | self.table.deferred
 
     @property
     def policy(self) -> TableActor:
@@ -83,9 +100,8 @@ class DiscreteOGSRL:
         return self.table.deployed(self.kept, self.params.guardian)
 
     def begin(self) -> None:
-        """Start from what clinicians do most in each code."""
-        self.cells = self.problem.clinicians.argmax(1)
-        self.kept = self.cells
+        """Start from what clinicians do most in each code, of what may be proposed."""
+        self.cells = self.kept = self._usual()
 
     def train(self, steps: int) -> Iterator[dict[str, float]]:
         """So many steps more; what was measured, once a refresh."""
@@ -104,8 +120,8 @@ class DiscreteOGSRL:
         if params.guardian:
             self.refusals.update(seen.totals[-1:].float())
         worth = (seen.gains * self._weights()).sum(2)
-        best = worth.amax(1, keepdim=True)
-        alike = worth >= best - ALIKE * worth.abs().amax(1, keepdim=True)
+        best = worth.where(self.proposed, -torch.inf).amax(1, keepdim=True)
+        alike = self.proposed & (worth >= best - ALIKE * worth.abs().amax(1, keepdim=True))
         rank = self.problem.clinicians + 2.0 * ~self.table.deferred
         self.cells = torch.where(alike, rank, -1.0).argmax(1)
         self.step += 1

@@ -120,7 +120,7 @@ class ExactMultipliers:
         """The multipliers after V_j was found anew."""
         sign = torch.where(values > self.limits, 1.0, -1.0)
         factor = torch.where(self.turned == 0, 1.0, torch.where(sign == self.turned, 1.5, 0.5))
-        self.steps, self.turned = self.steps * factor, sign
+        self.steps = self.steps * factor
         # at 0 a met limit changes nothing: it stays ready to bind
         resting = (sign < 0) & (self.values <= 0)
         self.turned = torch.where(resting, 0.0, sign)

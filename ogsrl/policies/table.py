@@ -15,8 +15,9 @@ from ogsrl.constraints import constraint_rules
 from ogsrl.dynamics.counts import CountDynamics, unsafe_codes
 from ogsrl.errors import ModelError
 from ogsrl.guardian.protocol import Guardian
-from ogsrl.policies.actors import TableActor
+from ogsrl.policies.actors import MarginalActor, TableActor
 from ogsrl.policies.codes import DoseLevels, StateCodes
+from ogsrl.policies.counted import Counted
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.limits import limits, lived
 from ogsrl.policies.problem import REFUSAL, REWARD
@@ -36,7 +37,9 @@ class TableProblem:
         guardian: The region.
         rows: Logged decisions.
         levels: The combinations of doses.
-        chances: (codes, combinations, codes and 2) what follows: a code, death, discharge.
+        chances: (codes, combinations, codes and 2) what follows: a code, death, discharge; of
+            training patients' own counts, shrunk as the dynamics say.
+        patients: (codes, combinations) training patients to whom it was given there.
         clinicians: (codes, combinations) b(a|s).
         begun: (codes,) share of stays that begin there.
         limits: d_j by constraint.
@@ -50,6 +53,7 @@ class TableProblem:
     rows: Transitions
     levels: DoseLevels
     chances: torch.Tensor
+    patients: torch.Tensor
     clinicians: torch.Tensor
     begun: torch.Tensor
     limits: dict[str, float]
@@ -77,13 +81,15 @@ class TableProblem:
         returns = torch.zeros(int(train.stay.max()) + 1)
         returns.index_add_(0, train.stay[rows.row], rows.rewards)
         spread = float(returns.std()) if len(returns) > 1 else 0.0
+        counted = Counted.of(train, codes, len(levels))
         return cls(
             history=history,
             behaviour=behaviour,
             guardian=guardian,
             rows=rows,
             levels=levels,
-            chances=dynamics.chances(states, doses).double().reshape(shape),
+            chances=counted.chances(dynamics.planning_count),
+            patients=counted.patients,
             clinicians=usual / usual.sum(1, keepdim=True),
             begun=torch.bincount(first, minlength=codes).double() / len(first),
             limits=limits(train),
@@ -249,3 +255,44 @@ def _unsafe(history: History) -> torch.Tensor:
             "an earlier violation"
         )
     return unsafe_codes(history)
+
+
+@dataclass(frozen=True)
+class Acting:
+    """What a deployed policy does in each code, whoever the clinicians are.
+
+    Attributes:
+        given: (codes, combinations) chance that it orders the combination.
+        deferred: (codes,) chance that it defers.
+    """
+
+    given: torch.Tensor
+    deferred: torch.Tensor
+
+    def treated(self, clinicians: torch.Tensor) -> torch.Tensor:
+        """(codes, combinations) what patients get, where these clinicians act on a deferral."""
+        return self.given + self.deferred[:, None] * clinicians
+
+
+@torch.no_grad()
+def acting(deployed: Deployed) -> Acting:
+    """Every proposal that it may make in each code, judged."""
+    history = deployed.history
+    levels, codes = DoseLevels.of(history), _codes(history)
+    actor = deployed.actor
+    if actor is None:
+        return Acting(torch.zeros(codes, len(levels)).double(), torch.ones(codes).double())
+    states, doses = pairs(codes, levels)
+    if isinstance(actor, MarginalActor):  # the one that draws
+        chance = actor.marginal.distribution(states).log_prob(doses).double().exp()
+    else:
+        alone = torch.arange(codes, dtype=states.dtype)[:, None]
+        proposed = levels.codes(actor.propose(alone, torch.Generator()))
+        chance = torch.nn.functional.one_hot(proposed, len(levels)).double().flatten()
+    decided = deployed.judge(states, doses)
+    place = torch.arange(codes).repeat_interleave(len(levels)) * len(levels)
+    ordered = place + levels.codes(decided.doses)
+    given = torch.zeros(codes * len(levels)).double()
+    given.index_add_(0, ordered, chance * ~decided.deferred)
+    refused = (chance * decided.deferred).reshape(codes, -1).sum(1)
+    return Acting(given.reshape(codes, -1), refused)

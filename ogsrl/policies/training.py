@@ -52,6 +52,7 @@ IN_MODEL = {
     "disagreement",
     "on_refusal",
     "last_margin",
+    "least_patients",
 }
 #: All that copying reads.
 COPYING = {"cloning_only", "start", "start_steps", "hidden", "products", "value_batch"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ogsrl.spec.expressions import Expression, parse_expression
 
@@ -22,7 +22,25 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 ENDS: tuple[End, ...] = ("death", "discharge", "horizon", "censored")
 KEYS: tuple[str, ...] = ("patient_id", "stay_id", "step", "hours", "site")
+#: A number of levels may be as large as this.
+MOST_LEVELS = 10_000
 RESERVED: tuple[str, ...] = (*KEYS, "time", "end", "died", "split")
+
+
+def _named(levels: Any) -> Any:
+    """A number of levels instead of their names: 0, 1, 2 and so on.
+
+    >>> _named(3)
+    ('0', '1', '2')
+    """
+    if isinstance(levels, list):
+        return tuple(levels)
+    whole = isinstance(levels, int) and not isinstance(levels, bool)
+    return tuple(map(str, range(levels))) if whole and 0 <= levels <= MOST_LEVELS else levels
+
+
+#: Names of levels, or how many there are.
+Levels = Annotated[tuple[str, ...], BeforeValidator(_named)]
 
 
 class Section(BaseModel):
@@ -39,7 +57,9 @@ class Static(Section):
     kind: Literal["numeric", "binary", "categorical"] = Field(
         "numeric", description="binary: 0 or 1; categorical: one of `levels`, stored as its code."
     )
-    levels: tuple[str, ...] = Field((), description="Names of a categorical column's levels.")
+    levels: Levels = Field(
+        (), description="Names of a categorical column's levels, or their number: then 0, 1, ..."
+    )
     plausible: Interval | None = Field(
         None, description="Lowest and highest value that a living patient's chart can show."
     )
@@ -85,7 +105,9 @@ class Action(Section):
     label: str = Field("", description="The dose's name as a clinician says it.")
     unit: str = Field(description="Clinical unit of the dose.")
     kind: Literal["continuous", "ordinal"] = Field("continuous", description="Kind of dose.")
-    levels: tuple[str, ...] = Field((), description="Names of an ordinal dose's levels, rising.")
+    levels: Levels = Field(
+        (), description="Names of an ordinal dose's levels, rising, or their number."
+    )
     bounds: Interval | None = Field(None, description="Least and largest dose ever allowed.")
     zero_inflated: bool = Field(False, description="Whether no dose at all is a common choice.")
     min_dose: float = Field(0.0, ge=0, description="Below this a dose is not given: zero.")
@@ -218,7 +240,9 @@ class Subgroup(Section):
 class Source(Section):
     """Where trajectories come from."""
 
-    kind: Literal["simulator", "table"] = Field(description="Reader in ogsrl/sources/.")
+    kind: Literal["icu_sepsis", "simulator", "table"] = Field(
+        description="Reader in ogsrl/sources/."
+    )
     path: str | None = Field(None, description="File or folder, relative to the repository.")
     columns: dict[str, str] = Field(
         default_factory=dict, description="Our name -> the name in the foreign table."

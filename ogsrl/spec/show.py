@@ -15,6 +15,8 @@ from ogsrl.spec.model import Action, Cohort, Observation, ProtocolRule, Static
 from ogsrl.spec.words import expression_words, label, limit_words, reward_words, unit
 
 _WIDTH = 100
+#: Levels beyond so many are not all named.
+MOST_NAMED = 12
 _HARM = {"low": "low", "high": "high", "both": "low or high", "none": ""}
 _MISSING = {
     "carry": "last known",
@@ -97,6 +99,8 @@ def _columns(cohort: Cohort, columns: dict[str, Static] | dict[str, Observation]
 def _column(cohort: Cohort, name: str, column: Static) -> tuple[str, ...]:
     observed = column if isinstance(column, Observation) else None
     values = "0 or 1" if column.kind == "binary" else ", ".join(column.levels)
+    if len(column.levels) > MOST_NAMED:
+        values = f"{column.levels[0]}, {column.levels[1]} ... {column.levels[-1]}"
     notes = []
     if observed is not None:
         if observed.cumulative_of is not None:

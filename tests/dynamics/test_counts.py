@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -11,7 +12,14 @@ import pytest
 import torch
 
 from ogsrl.dynamics.config import TooFewPatients
-from ogsrl.dynamics.counts import CountDynamics, describe_counts, fit_counts, has_counts
+from ogsrl.dynamics.counts import (
+    PSEUDO_COUNTS,
+    CountDynamics,
+    describe_counts,
+    fit_counts,
+    has_counts,
+    transitions,
+)
 from ogsrl.dynamics.ensemble import Dynamics
 from ogsrl.dynamics.layout import Layout
 from ogsrl.dynamics.saved import save_too_few
@@ -109,6 +117,30 @@ def test_validation_patients_choose_how_far_counts_are_shrunk(matters: bool) -> 
     validation = prepare(walks(2000, 2, matters), cohort, 0, fitted)
     dynamics = fit_counts(train, validation)
     assert (dynamics.pseudo_count <= 10) == matters
+
+
+@pytest.mark.parametrize("matters", [True, False])
+def test_planners_shrink_as_far_as_validation_patients_risk_is_told_best(matters: bool) -> None:
+    cohort = table_cohort()
+    train = prepare(walks(300, 1, matters), cohort, history_steps=0)
+    validation = prepare(walks(2000, 2, matters), cohort, 0, train.history.preparation)
+    dynamics = fit_counts(train, validation)
+    risk = dynamics.told.risk
+    seen, new = (transitions(part)[0] for part in (train, validation))
+
+    def error(k: float) -> float:
+        squares = []
+        for state, cell in itertools.product(range(3), range(6)):
+            own = (seen[:, 0] == state) & (seen[:, 1] == cell)
+            went = risk[seen[own, 2]]
+            usual = k * dynamics.state_mean[state].double() @ risk
+            told = (went.sum() + usual) / (len(went) + k)
+            theirs = (new[:, 0] == state) & (new[:, 1] == cell)
+            squares.append((risk[new[theirs, 2]] - told) ** 2)
+        return float(torch.cat(squares).mean())
+
+    assert dynamics.planning_count == min(PSEUDO_COUNTS, key=error)
+    assert (dynamics.planning_count <= 30) == matters
 
 
 def test_draws_come_as_often_as_the_table_says(train: StayTensors) -> None:

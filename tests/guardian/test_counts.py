@@ -74,9 +74,10 @@ def pairs(level: list[int], drug: list[int], fluid: list[int], stay: list[int]) 
     return Rows(states, torch.tensor(np.stack(doses, axis=1)), number, number)
 
 
-def fitted(seen: Rows, least: int = 10) -> Counts:
+def fitted(seen: Rows, least: int = 10, reach: int = 0) -> Counts:
     generator = torch.Generator().manual_seed(0)
-    return Counts.fit([seen], layout(HISTORY), GuardianParams(min_stays=least), generator)
+    params = GuardianParams(min_stays=least, reach=reach)
+    return Counts.fit([seen], layout(HISTORY), params, generator)
 
 
 def seen(stays: int, repeats: int = 1) -> Rows:
@@ -220,3 +221,31 @@ def test_a_continuous_dose_is_not_counted_since_its_values_are_patients_own() ->
     made = Rows(states, doses, torch.arange(30), torch.arange(30))
     with pytest.raises(SupportError, match="ordinal doses"):
         Counts.fit([made], layout(history), GuardianParams(), torch.Generator())
+
+
+@pytest.mark.parametrize("reach", [0, 1, 2])
+def test_with_a_reach_patients_given_a_dose_so_near_are_counted_each_once(reach: int) -> None:
+    rng = np.random.default_rng(reach)
+    level, drug = rng.integers(0, 2, 300), rng.integers(0, 3, 300)
+    fluid, patient = rng.integers(0, 2, 300), rng.integers(0, 40, 300)
+    seen = pairs(level.tolist(), drug.tolist(), fluid.tolist(), patient.tolist())
+    counts = fitted(seen, 10, reach).counts.reshape(4, 3, 2)
+    for s, a, b in itertools.product(range(4), range(3), range(2)):
+        near = (level == s) & (abs(drug - a) + abs(fluid - b) <= reach)
+        people = len(set(patient[near]))
+        told = people // 10 * 10 if reach else people
+        assert counts[s, a, b] == (told if people >= 10 else 0)
+
+
+def test_a_dose_near_enough_to_those_of_ten_is_supported_and_the_reach_is_saved(
+    tmp_path: Path,
+) -> None:
+    seen = pairs([0] * 24, [0] * 12 + [2] * 12, [0] * 24, list(range(24)))
+    near = pairs([0, 0, 1], [1, 1, 1], [0, 1, 0], [0, 1, 2])
+    for reach, supported in ((0, [0, 0, 0]), (1, [1, 0, 0]), (2, [1, 1, 0])):
+        guardian = fitted(seen, 10, reach).calibrate(seen.states, seen.doses, seen.patient, 0.05)
+        assert guardian.supported(near.states, near.doses).int().tolist() == supported
+        guardian.save(tmp_path / str(reach))
+        again = Counts.load(tmp_path / str(reach), HISTORY)
+        assert again.reach == reach
+        assert torch.equal(again.counts, guardian.counts)

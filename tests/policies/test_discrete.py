@@ -13,7 +13,7 @@ import torch
 
 from ogsrl.behaviour.config import BehaviourParams, BoostedParams
 from ogsrl.behaviour.fitting import fit as fit_behaviour
-from ogsrl.dynamics.counts import fit_counts
+from ogsrl.dynamics.counts import fit_counts, transitions
 from ogsrl.errors import ModelError
 from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.counts import Counts
@@ -21,6 +21,7 @@ from ogsrl.guardian.protocol import Rows
 from ogsrl.policies.actors import TableActor
 from ogsrl.policies.codes import DoseLevels
 from ogsrl.policies.config import AlgorithmParams, CpoParams, OgsrlParams, TrainParams
+from ogsrl.policies.counted import Counted
 from ogsrl.policies.discrete import DiscreteOGSRL
 from ogsrl.policies.saved import load_policy, save_policy
 from ogsrl.policies.table import Table, TableProblem, pairs
@@ -83,6 +84,7 @@ def made(
         rows=rows,
         levels=levels,
         chances=torch.from_numpy(chances),
+        patients=torch.full((CODES, CELLS), 9),
         clinicians=torch.from_numpy(rng.dirichlet([2.0] * CELLS, CODES)),
         begun=torch.tensor([0.5, 0.3, 0.2]).double(),
         limits={"unsafe": limit},
@@ -347,6 +349,49 @@ def test_from_logged_stays_it_gives_the_drug_that_helps_and_what_was_given_often
     assert seen.deaths < float(stays.death.sum()) / len(torch.unique(stays.patient)) - 0.05
     assert seen.deferred == 0
     assert found.measured()["feasible"] == 1
+
+
+def test_what_too_few_were_given_is_not_proposed() -> None:
+    problem = made(2)
+    best = planned(problem).policy.cells
+    patients = torch.full((CODES, CELLS), 9)
+    patients[torch.arange(CODES), best] = 2
+    problem = replace(problem, patients=patients)
+    kept = planned(problem, least_patients=3).policy.cells
+    assert (kept != best).all()
+    assert torch.equal(planned(problem, least_patients=2).policy.cells, best)
+    most = torch.tensor([[1, 0, 0, 2], [0, 2, 0, 1], [2, 1, 0, 0]])
+    few = planned(replace(problem, patients=most), least_patients=3).policy.cells
+    assert few.tolist() == [3, 1, 0]
+
+
+def test_what_is_deferred_may_be_proposed_whoever_was_given_it() -> None:
+    problem = made(5, known=[(s, 0) for s in range(CODES)])
+    chances = problem.chances.clone()
+    chances[:, 0, CODES] = 1.0
+    chances[:, 0, [*range(CODES), CODES + 1]] = 0.0
+    nobody = torch.tensor([[9, 0, 0, 0]] * CODES)
+    found = planned(replace(problem, chances=chances, patients=nobody))
+    assert (found.policy.cells != 0).all()
+
+
+def test_plans_are_made_of_exact_counts_shrunk_as_the_dynamics_say() -> None:
+    stays, _ = table_frames(400)
+    counted = Counted.of(stays, 2, CELLS)
+    made_of = transitions(stays)[0]
+    own = (made_of[:, 0] == 1) & (made_of[:, 1] == 2)
+    told = torch.bincount(made_of[own, 2], minlength=4).double()
+    assert torch.equal(counted.outcomes[1, 2], told)
+    assert float(counted.outcomes.sum()) == len(made_of)
+    rows = stays.transitions()
+    cell = DoseLevels.of(stays.history).codes(rows.doses)
+    there = (rows.states[:, 0] == 1) & (cell == 2)
+    assert counted.patients[1, 2] <= len(torch.unique(stays.patient[rows.row[there]]))
+    chances = counted.chances(5.0)
+    assert chances.sum(2).numpy() == pytest.approx(1)
+    mean = counted.chances(1e12)[1, 2]
+    expected = (told + 5 * mean) / (told.sum() + 5)
+    assert chances[1, 2].tolist() == pytest.approx(expected.tolist(), rel=1e-6)
 
 
 def test_a_state_of_more_than_a_code_has_no_table() -> None:

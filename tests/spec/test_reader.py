@@ -164,3 +164,13 @@ def test_a_damaged_file_is_read_or_refused_but_never_crashes(data):
         )
     with contextlib.suppress(CohortFileError):
         parse_cohort("\n".join(rows), "demo.yaml")
+
+
+def test_levels_may_be_given_by_their_number() -> None:
+    text = BASE.replace("levels: [none, low, high]", "levels: 3")
+    assert text != BASE
+    assert parse_cohort(text, "demo.yaml").actions["oxygen"].levels == ("0", "1", "2")
+    for wrong, said in (("1", "at least two levels"), ("true", "list"), ("-3", "list")):
+        (mistake,) = mistakes(BASE.replace("levels: [none, low, high]", f"levels: {wrong}"))
+        assert mistake.path == "actions.oxygen.levels"
+        assert said in mistake.message

@@ -33,10 +33,10 @@ def _check_source(parts: Parts, source: Source) -> None:
         where: Path = ("source", "path") if parts.has("source", "path") else ("source",)
         message = "`path:` is missing: a parquet file, a folder of them, or a CSV"
         parts.tree.add(where, "path_missing", message)
-    if source.kind == "simulator":
+    if source.kind != "table":
         for key, found in (("path", source.path is not None), ("columns", bool(source.columns))):
             if found:
-                message = "simulated patients are not read from a table; remove it"
+                message = f"{source.kind} is not read from a table; remove it"
                 parts.tree.add(("source", key), "simulator_with_table", message)
     known = [*RESERVED, *parts.states, *parts.doses]
     ours: dict[str, str] = {}

@@ -1,0 +1,160 @@
+"""How often what evaluation says is true: `python -m benchmarks._coverage`.
+
+Policies fitted once; fresh simulated cohorts, each estimated of as the pipeline does; the truth
+from the simulator. `--fit` finds on cohorts of its own how much too sure cold fits are
+(`evaluate.inflation` of params.yaml). Finished parts are not done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks._coverage_cohorts import Job, done
+from benchmarks._coverage_figures import (
+    FQE,
+    PANEL,
+    by_estimator,
+    confounded_figures,
+    figures,
+    fitted_inflation,
+    said,
+)
+from benchmarks._coverage_policies import fix
+from benchmarks._report import arguments, report
+from benchmarks._truth_cohorts import ROOT, code_files, digest, make
+from benchmarks._truth_measure import Patients
+from benchmarks.truth import QUICK as SMALL
+from pipelines.params import parse_params, read_params
+
+#: Seeds of the cohort of the policies, of its truth, and of fresh cohorts by what they are for.
+COHORT_SEED, PATIENT_SEED = 41_000, 610_000
+SEEDS: Mapping[str, int] = {
+    "fit": 870_000,
+    "panel": 880_000,
+    "light": 890_000,
+    "confounded": 885_000,
+}
+CONFOUNDING = (0.0, 0.25, 0.5, 1.0)
+#: Code that a part depends on.
+CODE = (
+    *(f"ogsrl/{name}" for name in ("behaviour", "dynamics", "evaluation", "guardian", "policies")),
+    "ogsrl/preparation",
+    "ogsrl/sources/simulator",
+    "benchmarks/_coverage_cohorts.py",
+    "benchmarks/_coverage_policies.py",
+)
+_LONG, _SHORT = "hidden: 64, start_steps: 200, steps: 1500", "hidden: 8, steps: 20"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+        changes: Texts of params.yaml and what replaces them.
+        options: Of the simulator.
+        fit: Cohorts that inflation is found on.
+        panel: Cohorts by the whole panel.
+        light: Cohorts by the light estimators.
+        confounded: Cohorts of each confounding.
+        train: Training patients of a cohort.
+        test: Test patients.
+        truth: Patients of the truth.
+    """
+
+    changes: Mapping[str, str]
+    options: Mapping[str, Any]
+    fit: int
+    panel: int
+    light: int
+    confounded: int
+    train: int
+    test: int
+    truth: int
+
+
+FULL = Size({}, {}, 10, 20, 200, 3, 4_000, 4_000, 100_000)
+QUICK = Size(
+    {
+        **SMALL.changes,
+        f"fqe: {{fits: 5, networks: 1, {_LONG}": f"fqe: {{fits: 2, networks: 1, {_SHORT}",
+        f"values: {{fits: 1, networks: 2, {_LONG}": f"values: {{fits: 1, networks: 1, {_SHORT}",
+        f"robust: {{fits: 1, networks: 2, {_LONG}": f"robust: {{fits: 1, networks: 1, {_SHORT}",
+        "bootstrap: 2000": "bootstrap: 200",
+    },
+    SMALL.options,
+    fit=1,
+    panel=1,
+    light=1,
+    confounded=1,
+    train=400,
+    test=300,
+    truth=500,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, float]:
+    """Run, print, and return the figures."""
+    parser = arguments("coverage", __doc__)
+    parser.add_argument("--fit", action="store_true", help="find `evaluate.inflation`, and end")
+    parser.add_argument("--processes", type=int, default=2, help="cohorts side by side")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / ".cache" / "benchmarks" / "coverage", help="its parts"
+    )
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    size = QUICK if options.quick else FULL
+    place = make(options.work / "cohorts", size.options, COHORT_SEED, size.changes)
+    code = digest([file.read_bytes() for file in code_files(CODE)], place.fingerprint, size.truth)
+    folder = options.work / code
+    fixed = fix(place, folder, Patients(size.truth, PATIENT_SEED))
+    for name, each in fixed.truths.gains.items():
+        print(f"{name}: mortality {each['mortality'].truth:+.4f} on clinicians'", flush=True)
+    plain = Job("panel", 0, place.root, folder, size.train, size.test, size.truth // 5)
+
+    def parts(what: str, job: Job, count: int) -> list[dict[str, Any]]:
+        jobs = [replace(job, seed=SEEDS[what] + k) for k in range(count)]
+        return list(_side_by_side(jobs, options.processes, what))
+
+    if options.fit:
+        found = fitted_inflation(said(parts("fit", plain, size.fit), fixed.truths, 1.0))
+        made = {f"inflation_{name}": value for name, value in found.items()}
+        report("coverage", made, None)
+        return made
+    inflation = _inflation()
+    panel = said(parts("panel", plain, size.panel), fixed.truths, inflation)
+    made = {"inflation": inflation, **figures(panel)}
+    light = replace(plain, kind="light")
+    few = said(parts("light", light, size.light), fixed.truths, inflation)
+    made |= by_estimator([one for one in few if one.estimator not in (FQE, PANEL)], "light_")
+    hidden = replace(plain, kind="confounded", inflation=inflation)
+    confounded = [
+        (level, part)
+        for level in CONFOUNDING
+        for part in parts("confounded", replace(hidden, confounding=level), size.confounded)
+    ]
+    made |= confounded_figures(confounded)
+    report("coverage", made, options.json)
+    return made
+
+
+def _inflation() -> float:
+    return parse_params(read_params(ROOT / "params.yaml"), {}, "params.yaml").evaluate.inflation
+
+
+def _side_by_side(jobs: Sequence[Job], processes: int, what: str) -> Iterator[dict[str, Any]]:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for number, told in enumerate(pool.map(done, jobs), 1):
+            print(f"{what}: {number} of {len(jobs)}", flush=True)
+            yield told
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""What the cohorts of benchmarks.coverage come to: how often intervals held, and what was said.
+
+Pure: parts and truths in, figures out. Intervals of shares are over cohorts, for what is said of
+one cohort hangs together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks._coverage_policies import BETTER, CLINICIANS, DEADLY
+from ogsrl.evaluation.known import Known, Truths
+from ogsrl.evaluation.panel import INFORMS
+
+FQE, MORTALITY, PANEL = "fqe", "mortality", "panel"
+#: Two-sided .95, and the confounding that the width is asked of.
+Z, ASKED = 1.959964, 0.25
+Part = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Said:
+    """One interval of one cohort, and what is true.
+
+    Attributes:
+        cohort: Its number.
+        policy: Of whom.
+        quantity: What.
+        estimator: By whom; panel too.
+        gain: Whether of the difference from the clinicians.
+        estimate: The number; None where it refuses.
+        low: Of the interval.
+        high: Of the interval.
+        votes: Whether it counts; of the panel, whether anybody does.
+        known: The truth.
+    """
+
+    cohort: int
+    policy: str
+    quantity: str
+    estimator: str
+    gain: bool
+    estimate: float | None
+    low: float
+    high: float
+    votes: bool
+    known: Known
+
+    @property
+    def held(self) -> bool:
+        """Whether the interval holds the truth."""
+        return self.known.held(self.low, self.high)
+
+    @property
+    def better(self) -> bool:
+        """Whether less mortality than clinicians' is said."""
+        return self.gain and self.votes and self.high < 0
+
+
+def said(parts: Sequence[Part], truths: Truths, inflation: float) -> list[Said]:
+    """Every interval of every cohort, cold fits' made wider by so much, and the panel's."""
+    return [one for k, part in enumerate(parts) for one in _of(k, part, truths, inflation)]
+
+
+def _of(number: int, part: Part, truths: Truths, inflation: float) -> Iterator[Said]:
+    for which, known in (("own", truths.own), ("gain", truths.gains)):
+        for policy, quantities in part.get(which, {}).items():
+            for quantity, estimates in quantities.items():
+                true = known.get(policy, {}).get(quantity)
+                if true is None:
+                    continue
+                about = (number, policy, quantity)
+                gain = which == "gain"
+                made = [
+                    _one(about, name, gain, _inflated(name, one, inflation), true)
+                    for name, one in estimates.items()
+                ]
+                yield from made
+                yield _panel(about, gain, made, true)
+
+
+def _inflated(name: str, one: Part, inflation: float) -> Part:
+    if name != FQE:
+        return one
+    estimate = one["estimate"]
+    half = inflation * max(one["high"] - estimate, estimate - one["low"])  # a side may be cut
+    return {**one, "low": estimate - half, "high": estimate + half}
+
+
+def _one(about: tuple[int, str, str], name: str, gain: bool, one: Part, true: Known) -> Said:
+    told = one["estimate"], one["low"], one["high"], one["votes"]
+    return Said(*about, name, gain, *told, true)
+
+
+def _panel(about: tuple[int, str, str], gain: bool, made: Sequence[Said], true: Known) -> Said:
+    voters = [one for one in made if one.votes and one.estimator not in INFORMS]
+    speaker = next((one.estimate for one in made if one.estimator == FQE), None)
+    low = min((one.low for one in voters), default=-math.inf)
+    high = max((one.high for one in voters), default=math.inf)
+    return Said(*about, PANEL, gain, speaker, low, high, bool(voters), true)
+
+
+def fitted_inflation(intervals: Sequence[Said], level: float = 0.95) -> dict[str, float]:
+    """How many times wider cold fits' intervals must be, by what they are of: at least 1.
+
+    Args:
+        intervals: Of cohorts of its own, not inflated.
+        level: How often they should hold.
+    """
+    ratios: dict[str, list[float]] = {"all": []}
+    for one in intervals:
+        if one.estimator == FQE and _counts(one) and one.estimate is not None:
+            half = max(one.high - one.estimate, 1e-12)
+            apart = abs(one.estimate - one.known.truth) / half
+            for name in ("all", f"{one.quantity}{'_gain' if one.gain else ''}"):
+                ratios.setdefault(name, []).append(apart)
+    return {name: max(float(np.quantile(each, level)), 1.0) for name, each in ratios.items()}
+
+
+def figures(intervals: Sequence[Said]) -> dict[str, float]:
+    """Of the panel over all but the deadly one; words; each estimator's own."""
+    panel = [one for one in intervals if one.estimator == PANEL]
+    some = [one for one in panel if _counts(one)]
+    own = [one for one in some if not one.gain]
+    mortality = [one for one in own if one.quantity == MORTALITY]
+    made = share("coverage", [(one.cohort, one.held) for one in own])
+    made |= share("coverage_gain", [(one.cohort, one.held) for one in some if one.gain])
+    made |= share("coverage_mortality", [(one.cohort, one.held) for one in mortality])
+    errors = [one.estimate - one.known.truth for one in mortality if one.estimate is not None]
+    made["rmse_mortality"] = float(np.sqrt(np.mean(np.square(errors))))
+    words = [one for one in panel if one.gain and one.quantity == MORTALITY]
+    wrong = [(one.cohort, one.better) for one in words if one.known.truth >= 0]
+    made |= share("false_better", wrong) | {"false_better_pairs": float(len(wrong))}
+    truly = [one for one in words if one.policy == BETTER]
+    made |= share("power", [(one.cohort, one.better) for one in truly])
+    made["width_gain_better"] = float(np.mean([one.high - one.low for one in truly]))
+    return made | by_estimator(intervals)
+
+
+def by_estimator(intervals: Sequence[Said], prefix: str = "") -> dict[str, float]:
+    """Bias, RMSE, coverage, width and share of votes of mortality, by estimator and policy."""
+    made: dict[str, float] = {}
+    some = [one for one in intervals if one.quantity == MORTALITY and not one.gain]
+    for name in dict.fromkeys(one.estimator for one in some):
+        mine = [one for one in some if one.estimator == name and one.estimate is not None]
+        made |= _quality([one for one in mine if _counts(one)], f"{prefix}{name}")
+        for policy in dict.fromkeys(one.policy for one in some):
+            each = [one for one in mine if one.policy == policy]
+            made |= _quality(each, f"{prefix}{name}_{policy}")
+    return made
+
+
+def _quality(each: Sequence[Said], key: str) -> dict[str, float]:
+    if not each:
+        return {}
+    errors = np.array([(one.estimate or 0.0) - one.known.truth for one in each])
+    return {
+        f"bias_{key}": float(errors.mean()),
+        f"rmse_{key}": float(np.sqrt(np.square(errors).mean())),
+        f"coverage_{key}": float(np.mean([one.held for one in each])),
+        f"width_{key}": float(np.mean([min(one.high, 1) - max(one.low, 0) for one in each])),
+        f"votes_{key}": float(np.mean([one.votes for one in each])),
+    }
+
+
+def confounded_figures(parts: Sequence[tuple[float, Part]]) -> dict[str, float]:
+    """Whether bounds at the known Gamma held, and how wide the first dose's are at .25."""
+    held: dict[str, list[tuple[int, bool]]] = {"first": [], "whole": []}
+    apart, widths = 0.0, []
+    for number, (confounding, part) in enumerate(parts):
+        for one in part["policies"].values():
+            for kind, each in held.items():
+                bound, true = one[kind], one[f"{kind}_truth"]
+                each.append((number, bound["low"] <= true <= bound["high"]))
+                gaps = np.abs(np.subtract(bound["alone"], bound["panel"]))
+                apart = max(apart, float(gaps.max()))
+            if confounding == ASKED:
+                widths.append(one["first"]["high"] - one["first"]["low"])
+    made = share("gamma_coverage", [*held["first"], *held["whole"]])
+    for kind, each in held.items():
+        made |= share(f"gamma_coverage_{kind}", each)
+    made["gamma_one_apart"] = apart
+    if widths:
+        made["gamma_width"] = float(np.mean(widths))
+    return made
+
+
+def _counts(one: Said) -> bool:
+    return one.policy != DEADLY and not (one.gain and one.policy == CLINICIANS)
+
+
+def share(name: str, each: Sequence[tuple[int, bool]]) -> dict[str, float]:
+    """A share with its interval over cohorts; where all agree, Wilson's of as many cohorts.
+
+    Args:
+        name: Of the figure.
+        each: A cohort's number, and whether it was so.
+    """
+    if not each:
+        return {}
+    cohorts = sorted({cohort for cohort, _ in each})
+    means = np.array([np.mean([met for c, met in each if c == cohort]) for cohort in cohorts])
+    mean, n = float(np.mean([met for _, met in each])), len(cohorts)
+    if n > 1 and means.std() > 0:
+        half = Z * float(means.std(ddof=1)) / math.sqrt(n)
+        low, high = mean - half, mean + half
+    else:
+        middle = (mean + Z**2 / (2 * n)) / (1 + Z**2 / n)
+        half = Z * math.sqrt(mean * (1 - mean) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
+        low, high = middle - half, middle + half
+    return {name: mean, f"{name}_lo": max(low, 0.0), f"{name}_hi": min(high, 1.0)}
