@@ -13,7 +13,7 @@ from tests.workspace import Workspace
 pytestmark = pytest.mark.slow
 TRAIN = ["train@bc", "train@ogsrl", "train@td3bc"]
 #: Of what hangs on the guardian.
-LAST = ["guardian", "select", *TRAIN]
+LAST = ["evaluate", "guardian", "select", *TRAIN]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_one_parameter_reruns_only_what_depends_on_it(workspace: Workspace) -> N
 
 @pytest.mark.parametrize(
     "stage",
-    ["ingest", "validate", "prepare", "behaviour", "dynamics", "guardian", "train", "select"],
+    ["ingest", "validate", "prepare", "behaviour", "dynamics", "guardian", "train", "select", "evaluate"],
 )
 def test_a_stage_killed_midway_and_repeated_gives_the_same_bytes(
     workspace: Workspace, stage: str
