@@ -145,7 +145,8 @@ class _Sides:
 
     def by_gamma(self, values: torch.Tensor) -> torch.Tensor:
         """(gammas, 2, ...) of (sides, ...)."""
-        return torch.stack([values[:1].expand(2, *values.shape[1:]), *torch.split(values[1:], 2)])
+        one = values[:1].expand(2, *values.shape[1:])[None]
+        return torch.cat([one, values[1:].unflatten(0, (len(self.gammas) - 1, 2))])
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from ogsrl.errors import EstimateError, ModelError
 from ogsrl.evaluation.fqe_parts import FqeParams
 from ogsrl.evaluation.robust import Robust, fit_robust
+from ogsrl.evaluation.sensitivity import Widening
 from tests.evaluation.ward import GIVEN, STEPS, Ward, WardClinicians, acting
 
 SMALL = FqeParams(
@@ -122,6 +123,12 @@ def test_nothing_is_added_at_gamma_1_and_never_less_as_it_grows(quick: Robust) -
             assert each[0].down <= each[1].down <= each[2].down
             assert each[0].up <= each[1].up <= each[2].up
     assert quick.widening("treats", "mortality", 3.0).up > 0
+
+
+def test_gamma_1_alone_adds_nothing(ward: Ward) -> None:
+    alone = fitted(ward, {"treats": 1.0}, (1.0,))
+    assert alone.gammas == (1.0,)
+    assert alone.widening("treats", "mortality", 1.0) == Widening(0.0, 0.0)
 
 
 def test_luck_is_shared_so_that_a_gamma_hardly_above_1_adds_hardly_anything(ward: Ward) -> None:
