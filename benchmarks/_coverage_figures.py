@@ -131,6 +131,9 @@ def figures(intervals: Sequence[Said]) -> dict[str, float]:
     made = share("coverage", [(one.cohort, one.held) for one in own])
     made |= share("coverage_gain", [(one.cohort, one.held) for one in some if one.gain])
     made |= share("coverage_mortality", [(one.cohort, one.held) for one in mortality])
+    # who says nothing is never wrong: how often it speaks, and how often that held
+    made["told"] = float(np.mean([one.votes for one in own]))
+    made |= share("coverage_told", [(one.cohort, one.held) for one in own if one.votes])
     errors = [one.estimate - one.known.truth for one in mortality if one.estimate is not None]
     made["rmse_mortality"] = float(np.sqrt(np.mean(np.square(errors))))
     words = [one for one in panel if one.gain and one.quantity == MORTALITY]

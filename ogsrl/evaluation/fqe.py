@@ -14,7 +14,7 @@ import torch
 
 from ogsrl.errors import ModelError
 from ogsrl.evaluation.executed import BLOCK, Clinicians, Executed
-from ogsrl.evaluation.fqe_parts import FqeParams, Heads, Inputs, Task, first_decisions
+from ogsrl.evaluation.fqe_parts import FqeParams, Heads, Inputs, Seen, Task, first_decisions
 from ogsrl.evaluation.quantities import REFUSAL, default_quantities, quantities
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.networks import Adam, Perceptrons, Shape
@@ -88,7 +88,7 @@ class Fqe:
         each = self.networks.shape.networks // len(self.policies)
         theirs = self.networks.some(slice(place * each, (place + 1) * each))
         parts = zip(torch.split(states, BLOCK), torch.split(doses, BLOCK), strict=True)
-        answers = torch.cat([theirs.answer(self.inputs(s, x)) for s, x in parts], 1)
+        answers = torch.cat([theirs.answer(*self.inputs(s, x)) for s, x in parts], 1)
         found = self.heads.values(torch.sigmoid(answers + self.heads.start[place]))
         return {name: found[..., k] for k, name in enumerate(self.quantities)}
 
@@ -212,7 +212,7 @@ def _train(
             adam.learning_rate = params.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
         share = (wanted.clip(task.low, task.high) - task.low) / fqe.heads.span
         given = task.doses[rows].expand(len(fqe.policies), -1, -1, -1)
-        answers = networks.forward(_seen(fqe, task.states, given, rows))
+        answers = networks.forward(*_seen(fqe, task.states, given, rows))
         gap = (fqe.heads.shares(answers) - share) * task.counts[rows]
         if not bool(torch.isfinite(gap).all()):
             raise ModelError(
@@ -233,16 +233,16 @@ def _targets(
 ) -> torch.Tensor:
     """(policies, networks, rows, quantities) y."""
     doses = task.next_doses[draw][:, rows]
-    answers = targets.answer(_seen(fqe, task.next_states, doses, rows))
+    answers = targets.answer(*_seen(fqe, task.next_states, doses, rows))
     after = fqe.heads.values(fqe.heads.shares(answers))
     return task.paid[rows] + task.going[rows] * after + task.refused[draw][:, rows]
 
 
-def _seen(fqe: Fqe, states: torch.Tensor, doses: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """(policies x networks, rows, inputs): each network its own rows, each policy its own doses."""
+def _seen(fqe: Fqe, states: torch.Tensor, doses: torch.Tensor, rows: torch.Tensor) -> Seen:
+    """(policies x networks, rows, .): each network its own rows, each policy its own doses."""
     policies, fits, batch, count = doses.shape
     flat = fqe.inputs(states[rows.flatten()], doses.reshape(policies, fits * batch, count))
-    return flat.view(policies * fits, batch, -1)
+    return flat.each(lambda one: one.reshape(policies * fits, batch, -1))
 
 
 def _folds(task: Task, params: FqeParams, folds: int, generator: torch.Generator) -> torch.Tensor:

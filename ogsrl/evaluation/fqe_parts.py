@@ -5,8 +5,9 @@ Called by `ogsrl.evaluation.fqe` alone, which trains.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,9 +42,25 @@ class FqeParams(BaseModel):
     )
 
 
+class Seen(NamedTuple):
+    """Rows as networks take them.
+
+    Attributes:
+        numbers: (..., rows, columns) numbers of the state, then doses.
+        codes: (..., rows, codes); None where the cohort has none.
+    """
+
+    numbers: torch.Tensor
+    codes: torch.Tensor | None
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Seen:
+        """Both changed alike."""
+        return Seen(change(self.numbers), None if self.codes is None else change(self.codes))
+
+
 @dataclass(frozen=True)
 class Inputs:
-    """What networks see: codes as columns, and doses wide enough for their part to be learned.
+    """What networks see: codes, and doses wide enough for their part to be learned.
 
     Attributes:
         codes: How codes of a state go in.
@@ -69,10 +86,12 @@ class Inputs:
         """Number of inputs."""
         return self.codes.width + len(self.width)
 
-    def __call__(self, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
-        """(..., rows, columns) of states (rows, .) and doses (..., rows, .)."""
-        seen = self.codes.inputs(states)
-        return torch.cat([seen.expand(*doses.shape[:-1], -1), doses * self.width], -1)
+    def __call__(self, states: torch.Tensor, doses: torch.Tensor) -> Seen:
+        """Of states (rows, .) and doses (..., rows, .)."""
+        numbers, codes = self.codes.numbers(states), self.codes.codes(states)
+        before = doses.shape[:-1]
+        seen = torch.cat([numbers.expand(*before, -1), doses * self.width], -1)
+        return Seen(seen, None if codes is None else codes.expand(*before, -1))
 
 
 @dataclass(frozen=True)

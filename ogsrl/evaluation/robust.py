@@ -15,7 +15,7 @@ import torch
 
 from ogsrl.errors import ModelError
 from ogsrl.evaluation.executed import Clinicians, Executed
-from ogsrl.evaluation.fqe_parts import FqeParams, Heads, Inputs, Task, first_decisions
+from ogsrl.evaluation.fqe_parts import FqeParams, Heads, Inputs, Seen, Task, first_decisions
 from ogsrl.evaluation.quantities import default_quantities, quantities
 from ogsrl.evaluation.sensitivity import Widening, check_gamma
 from ogsrl.policies.deployed import Deployed
@@ -146,7 +146,7 @@ class _Sides:
     def by_gamma(self, values: torch.Tensor) -> torch.Tensor:
         """(gammas, 2, ...) of (sides, ...)."""
         one = values[:1].expand(2, *values.shape[1:])[None]
-        return torch.cat([one, values[1:].unflatten(0, (len(self.gammas) - 1, 2))])
+        return torch.cat([one, values[1:].view(len(self.gammas) - 1, 2, *values.shape[1:])])
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class _Fit:
             draw, then = torch.randint(len(self.defers), (2,), generator=generator).tolist()
             defers = self.defers[draw][:, rows]
             given = task.doses[rows].expand(*defers.shape, -1)
-            shares = self._shares(networks.forward(self._seen(task.states[rows], given, defers)))
+            shares = self._shares(networks.forward(*self._seen(task.states[rows], given, defers)))
             if number < start:
                 wanted, acts = task.returns[:, rows][:, None], torch.zeros_like(defers)
             else:
@@ -248,7 +248,7 @@ class _Fit:
         """(policies, sides, networks, rows, quantities) T."""
         task = self.task
         doses, defers = task.next_doses[draw][:, rows], self.then_defers[draw][:, rows]
-        after = self._values(targets.answer(self._seen(task.next_states[rows], doses, defers)))
+        after = self._values(targets.answer(*self._seen(task.next_states[rows], doses, defers)))
         refused = task.refused[draw][:, rows][:, None]
         return task.paid[rows] + task.going[rows] * after + refused
 
@@ -264,24 +264,23 @@ class _Fit:
                     for name in ("doses", "deferred")
                 )
                 seen = self._seen(states[None], doses[:, None], deferred[:, None])
-                total = total + self._values(self.networks.answer(seen))
+                total = total + self._values(self.networks.answer(*seen))
             found.append(total / len(self.defers))
         return torch.cat(found, 3)
 
-    def _seen(
-        self, states: torch.Tensor, doses: torch.Tensor, defers: torch.Tensor
-    ) -> torch.Tensor:
-        """(all networks, rows, inputs) of states (networks, rows, .), doses (policies, ...)."""
+    def _seen(self, states: torch.Tensor, doses: torch.Tensor, defers: torch.Tensor) -> Seen:
+        """(all networks, rows, .) of states (networks, rows, .), doses (policies, ...)."""
         policies, networks, rows, _ = doses.shape
         flat = doses.reshape(policies, -1, doses.shape[-1])
-        seen = self.inputs(states.flatten(0, 1), flat).view(policies, networks, rows, -1)
-        seen = torch.cat([seen, 2.0 * defers[..., None] - 1], -1)
+        seen = self.inputs(states.flatten(0, 1), flat)
+        told = torch.cat([seen.numbers, 2.0 * defers.reshape(policies, -1, 1) - 1], -1)
         each = self.networks.shape.networks // (policies * len(self.sides))
-        return (
-            seen[:, None]
-            .expand(-1, len(self.sides), each, -1, -1)
-            .reshape(policies * len(self.sides) * each, rows, -1)
-        )
+
+        def of_all(one: torch.Tensor) -> torch.Tensor:
+            one = one.reshape(policies, 1, networks, rows, -1)
+            return one.expand(-1, len(self.sides), each, -1, -1).flatten(0, 2)
+
+        return Seen(told, seen.codes).each(of_all)
 
     def _shares(self, answers: torch.Tensor) -> torch.Tensor:
         """(policies, sides, networks, rows, 2 x quantities)."""

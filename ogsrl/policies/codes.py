@@ -59,6 +59,25 @@ class StateCodes:
         """(rows, columns) without codes: the first columns of `inputs`."""
         return states[:, self._plain] if self.levels else states
 
+    def codes(self, states: torch.Tensor) -> torch.Tensor | None:
+        """(rows, codes) the place of each code's column after the numbers in `inputs`; -1: unknown.
+
+        None where the cohort has none.
+
+        >>> StateCodes(2, {0: 3}).codes(torch.tensor([[2.0, 0.5], [7.0, 0.5]]))
+        tensor([[ 2],
+                [-1]])
+        """
+        if not self.levels:
+            return None
+        begun, found = 0, []
+        for place, levels in self.levels.items():
+            code = states[:, place].nan_to_num(-1.0)
+            known = (code == code.round()) & (code >= 0) & (code < levels)
+            found.append(torch.where(known, code + begun, -1.0).long())
+            begun += levels
+        return torch.stack(found, 1)
+
     def inputs(self, states: torch.Tensor) -> torch.Tensor:
         """(rows, width): numbers, then one column a level; an unknown code has none of them.
 

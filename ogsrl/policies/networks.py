@@ -47,6 +47,7 @@ class _Kept:
     """What a forward pass leaves for the backward one."""
 
     x: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    codes: torch.Tensor | None = None
     h1: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
     h2: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
 
@@ -71,7 +72,9 @@ class Stack:
 
         h1 = relu(x W1 + b1), h2 = relu(h1 W2 + b2), y = h2 W3 + b3
 
-    `forward` keeps what the gradients need; both work on (networks, rows, columns).
+    `forward` keeps what the gradients need; both work on (networks, rows, columns). Codes, (networks,
+    rows, codes), say which input after those of x is 1, all others being 0 and never written out;
+    below 0: none. Only parameters' gradients know of them.
 
     Attributes:
         half: Whether large products of `forward` and the gradients take factors in bfloat16.
@@ -91,24 +94,33 @@ class Stack:
         made.half = self.half
         return made
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, codes: torch.Tensor | None = None) -> torch.Tensor:
         """Answers (networks, rows, outputs) to (rows, inputs), or to rows of each network's own."""
         kept = self._kept
         kept.x = self._of_each(x)
-        kept.h1, kept.h2, answers = self._through(kept.x, self.half)
+        kept.codes = None if codes is None else self._of_each(codes)
+        kept.h1, kept.h2, answers = self._through(kept.x, kept.codes, self.half)
         return answers
 
-    def answer(self, x: torch.Tensor, *, half: bool = False) -> torch.Tensor:
+    def answer(
+        self, x: torch.Tensor, codes: torch.Tensor | None = None, *, half: bool = False
+    ) -> torch.Tensor:
         """The same answers, bit for bit, leaving alone what the gradients need."""
-        return self._through(self._of_each(x), half)[2]
+        codes = None if codes is None else self._of_each(codes)
+        return self._through(self._of_each(x), codes, half)[2]
 
     def _through(
-        self, x: torch.Tensor, half: bool
+        self, x: torch.Tensor, codes: torch.Tensor | None, half: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Both hidden layers, and the answers."""
         p = self._at
         with shorter(half and self.shape.inputs >= LARGE):
-            h1 = torch.baddbmm(p["b1"], x, p["w1"]).relu_()
+            h1 = torch.baddbmm(p["b1"], x, p["w1"][:, : x.shape[-1]])
+        if codes is not None:
+            for place, known in self._places(codes, x.shape[-1]):
+                rows = torch.nn.functional.embedding(place, p["w1"].flatten(0, 1))
+                h1 += (rows if known is None else rows * known).view_as(h1)
+        h1 = h1.relu_()
         with shorter(half):
             h2 = torch.baddbmm(p["b2"], h1, p["w2"]).relu_()
         if self.shape.outputs == 1:  # cheaper than a product with one column
@@ -125,6 +137,17 @@ class Stack:
     def _of_each(self, x: torch.Tensor) -> torch.Tensor:
         """(networks, rows, inputs), not copied."""
         return x.expand(self.shape.networks, *x.shape[-2:])
+
+    def _places(
+        self, codes: torch.Tensor, after: int
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+        """Of each code: its row among all networks' first weights; where some are none, which."""
+        first = torch.arange(self.shape.networks, device=codes.device)[:, None] * self.shape.inputs
+        for code in codes.unbind(-1):
+            known = code >= 0
+            all_known = bool(known.all())
+            place = first + after + (code if all_known else code * known)
+            yield place.flatten(), None if all_known else known.flatten()[:, None]
 
     def _deltas(self, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         p, kept, back = self._at, self._kept, self._at["w3"].transpose(1, 2)
@@ -180,7 +203,13 @@ class Perceptrons(Stack):
         with shorter(self.half):
             torch.bmm(kept.h1.transpose(1, 2), d2, out=g["w2"])
         with shorter(self.half and self.shape.inputs >= LARGE):
-            torch.bmm(kept.x.transpose(1, 2), d1, out=g["w1"])
+            torch.bmm(kept.x.transpose(1, 2), d1, out=g["w1"][:, : kept.x.shape[-1]])
+        if kept.codes is not None:
+            width, d1 = kept.x.shape[-1], d1.flatten(0, 1)
+            g["w1"][:, width:].zero_()
+            for place, known in self._places(kept.codes, width):
+                slopes = d1 if known is None else d1 * known
+                g["w1"].flatten(0, 1).index_add_(0, place, slopes)
 
     def along(self, direction: torch.Tensor) -> torch.Tensor:
         """How the last answers of `forward` change along a direction of the parameters."""

@@ -63,6 +63,35 @@ def test_gradients_are_those_of_automatic_differentiation() -> None:
     assert torch.allclose(last, inputs.grad[:, -2:], atol=1e-5)
 
 
+def test_codes_are_columns_never_written_out() -> None:
+    networks, _, slope = drawn()
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(3, 11, 2, generator=generator)
+    # of the five other inputs two are levels of one code, three of another; -1 is neither
+    codes = torch.stack(
+        [
+            torch.randint(-1, 2, (3, 11), generator=generator),
+            torch.randint(1, 5, (3, 11), generator=generator).where(
+                torch.rand(3, 11, generator=generator) < 0.8, torch.tensor(-1)
+            ),
+        ],
+        -1,
+    )
+    codes[..., 1][codes[..., 1] == 1] = 2
+    assert (codes == -1).any((0, 1)).all()
+    written = torch.cat([x, torch.nn.functional.one_hot(codes + 1, 6)[..., 1:].sum(2).float()], -1)
+    asked = networks.answer(written)
+    networks.forward(written)
+    networks.backward(slope)
+    wanted = networks.gradient.clone()
+    assert torch.allclose(networks.answer(x, codes), asked, atol=1e-6)
+    assert torch.equal(networks.forward(x, codes), networks.answer(x, codes))
+    networks.backward(slope)
+    assert torch.allclose(networks.gradient, wanted, atol=1e-5)
+    last = networks.some(slice(2, 3))
+    assert torch.allclose(last.answer(x[2], codes[2])[0], asked[2], atol=1e-6)
+
+
 def test_the_change_along_a_direction_is_the_derivative() -> None:
     networks, x, _ = drawn()
     networks.forward(x)

@@ -1,0 +1,149 @@
+"""Coverage: figures are of what was said, silence earns nothing, finished parts are kept."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import _coverage as coverage
+from benchmarks._coverage_figures import (
+    confounded_figures,
+    figures,
+    fitted_inflation,
+    said,
+    share,
+)
+from ogsrl.evaluation.known import Known, Truths
+
+TRUTHS = Truths(
+    own={
+        "clinicians": {"mortality": Known(0.20, 0.001)},
+        "better_03": {"mortality": Known(0.17, 0.001)},
+        "worse_03": {"mortality": Known(0.23, 0.001)},
+        "deadly": {"mortality": Known(0.60, 0.001)},
+    },
+    gains={
+        "better_03": {"mortality": Known(-0.03, 0.001)},
+        "worse_03": {"mortality": Known(0.03, 0.001)},
+        "deadly": {"mortality": Known(0.40, 0.001)},
+    },
+)
+
+
+def estimate(middle: float, half: float, votes: bool = True) -> dict[str, Any]:
+    return {
+        "estimate": middle,
+        "low": middle - half,
+        "high": middle + half,
+        "ess": 10.0,
+        "max_weight": 1.0,
+        "votes": votes,
+    }
+
+
+def part(fqe: Mapping[str, float], half: float = 0.02, votes: bool = True) -> dict[str, Any]:
+    """A cohort in which cold fits say so much of each policy, and clinicians come to .2."""
+    own = {
+        name: {"mortality": {"fqe": estimate(x, half, votes), "wis": estimate(x, 0.001, False)}}
+        for name, x in fqe.items()
+    }
+    gain = {
+        name: {"mortality": {"fqe": estimate(x - 0.2, half, votes)}}
+        for name, x in fqe.items()
+        if name != "clinicians"
+    }
+    return {"own": own, "gain": gain}
+
+
+RIGHT = {"clinicians": 0.20, "better_03": 0.171, "worse_03": 0.229, "deadly": 0.3}
+
+
+def test_the_panel_holds_the_truth_and_says_better_of_who_is() -> None:
+    made = figures(said([part(RIGHT)] * 3, TRUTHS, 1.0))
+    assert made["coverage"] == 1
+    assert made["coverage_fqe_deadly"] == 0, "the deadly one is told apart"
+    assert made["rmse_mortality"] == pytest.approx(math.sqrt(2 / 3) * 0.001)
+    assert (made["power"], made["false_better"], made["told"]) == (1, 0, 1)
+    assert made["coverage_wis_better_03"] == 1
+    assert made["coverage_lo"] < 0.5, "three cohorts tell little, however often they agree"
+
+
+def test_better_said_of_the_worse_is_counted() -> None:
+    wrong = {**RIGHT, "worse_03": 0.15, "deadly": 0.1}
+    made = figures(said([part(RIGHT), part(wrong)], TRUTHS, 1.0))
+    assert made["false_better"] == 0.5
+    assert made["false_better_pairs"] == 4
+    assert made["coverage"] == pytest.approx(5 / 6)
+    assert made["coverage_gain"] == pytest.approx(3 / 4)
+
+
+def test_who_says_nothing_has_no_power() -> None:
+    made = figures(said([part(RIGHT, votes=False)] * 2, TRUTHS, 1.0))
+    assert made["coverage"] == 1, "nothing was said"
+    assert made["power"] == made["told"] == 0
+    assert "coverage_told" not in made
+    # who makes everything wide says nothing either
+    wide = figures(said([part(RIGHT)] * 2, TRUTHS, 10.0))
+    assert wide["power"] == 0
+    assert wide["coverage"] == 1
+
+
+def test_inflation_is_what_makes_fits_hold() -> None:
+    generator = np.random.default_rng(0)
+    parts = []
+    for _ in range(400):
+        luck = 0.02 * generator.standard_normal(4)
+        parts.append(part(dict(zip(RIGHT, luck + [0.2, 0.17, 0.23, 0.6], strict=True)), 0.02))
+    plain = said(parts, TRUTHS, 1.0)
+    found = fitted_inflation(plain)
+    assert found["mortality"] == pytest.approx(1.96, rel=0.1)
+    assert figures(plain)["coverage"] == pytest.approx(0.68, abs=0.03)
+    after = figures(said(parts, TRUTHS, found["mortality"]))
+    assert after["coverage"] == pytest.approx(0.95, abs=0.01)
+    sure = said([part({"clinicians": 0.2}, 0.5)], TRUTHS, 1.0)
+    assert fitted_inflation(sure)["all"] == 1, "never below what fits say"
+
+
+def test_an_interval_of_shares_is_over_cohorts() -> None:
+    together = [(k, k < 19) for k in range(20) for _ in range(50)]
+    made = share("held", together)
+    assert made["held"] == 0.95
+    assert made["held_lo"] == pytest.approx(0.95 - 1.96 * 0.05, abs=1e-3)
+    assert share("held", [(0, True)] * 1_000)["held_lo"] < 0.3
+
+
+def bound(low: float, high: float) -> dict[str, Any]:
+    return {"low": low, "high": high, "alone": [0.1, 0.2], "panel": [0.1, 0.201]}
+
+
+def test_confounded_figures_are_of_both_bounds_and_the_width_of_the_first_at_a_quarter() -> None:
+    one = {"first": bound(0.1, 0.25), "first_truth": 0.2, "whole": bound(0.1, 0.3)}
+    parts = [
+        (0.25, {"policies": {"ogsrl": {**one, "whole_truth": 0.31}}}),
+        (1.0, {"policies": {"ogsrl": {**one, "whole_truth": 0.29, "first": bound(0, 1)}}}),
+    ]
+    made = confounded_figures(parts)
+    assert made["gamma_coverage"] == 0.75
+    assert made["gamma_coverage_first"] == 1
+    assert made["gamma_coverage_whole"] == 0.5
+    assert made["gamma_width"] == pytest.approx(0.15)
+    assert made["gamma_one_apart"] == pytest.approx(0.001)
+
+
+@pytest.mark.slow
+def test_a_quick_run_is_kept(tmp_path: Path) -> None:
+    arguments = ["--quick", "--processes", "1", "--work", str(tmp_path)]
+    made = coverage.main([*arguments, "--json", str(tmp_path / "figures.json")])
+    assert made["gamma_one_apart"] < 1e-6, "at Gamma 1 bounds are the panel's"
+    assert {"coverage_panel", "coverage_light_pdis", "gamma_coverage_whole"} <= made.keys()
+    (kept,) = tmp_path.rglob("panel_*.json")
+    told = json.loads(kept.read_text())
+    told["own"]["ogsrl"]["mortality"]["fqe"]["estimate"] = 0.9
+    kept.write_text(json.dumps(told))
+    assert coverage.main(arguments)["rmse_fqe_ogsrl"] > 0.5
