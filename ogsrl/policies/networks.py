@@ -72,9 +72,9 @@ class Stack:
 
         h1 = relu(x W1 + b1), h2 = relu(h1 W2 + b2), y = h2 W3 + b3
 
-    `forward` keeps what the gradients need; both work on (networks, rows, columns). Codes, (networks,
-    rows, codes), say which input after those of x is 1, all others being 0 and never written out;
-    below 0: none. Only parameters' gradients know of them.
+    `forward` keeps what the gradients need; both work on (networks, rows, columns). Codes,
+    (networks, rows, codes), say which input after those of x is 1, all others being 0 and never
+    written out; below 0: none. Only the parameters' gradients know of them.
 
     Attributes:
         half: Whether large products of `forward` and the gradients take factors in bfloat16.

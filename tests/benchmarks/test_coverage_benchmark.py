@@ -98,8 +98,9 @@ def test_inflation_is_what_makes_fits_hold() -> None:
     generator = np.random.default_rng(0)
     parts = []
     for _ in range(400):
-        luck = 0.02 * generator.standard_normal(4)
-        parts.append(part(dict(zip(RIGHT, luck + [0.2, 0.17, 0.23, 0.6], strict=True)), 0.02))
+        true = {name: TRUTHS.own[name]["mortality"].truth for name in RIGHT}
+        off = {name: x + 0.02 * generator.standard_normal() for name, x in true.items()}
+        parts.append(part(off, 0.02))
     plain = said(parts, TRUTHS, 1.0)
     found = fitted_inflation(plain)
     assert found["mortality"] == pytest.approx(1.96, rel=0.1)
