@@ -50,7 +50,17 @@ def test_one_parameter_reruns_only_what_depends_on_it(workspace: Workspace) -> N
 
 @pytest.mark.parametrize(
     "stage",
-    "ingest validate prepare behaviour dynamics guardian train select evaluate".split(),
+    [
+        "ingest",
+        "validate",
+        "prepare",
+        "behaviour",
+        "dynamics",
+        "guardian",
+        "train",
+        "select",
+        "evaluate",
+    ],
 )
 def test_a_stage_killed_midway_and_repeated_gives_the_same_bytes(
     workspace: Workspace, stage: str
