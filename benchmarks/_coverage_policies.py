@@ -1,7 +1,8 @@
 """The policies whose estimates are held against the truth, fitted once on a cohort of its own.
 
 Called by benchmarks.coverage. How good each is is known from the simulator; two blends are tuned
-there until they are as much better or worse than the clinicians as is asked.
+there until they are as much better or worse than the clinicians as is asked, on the way towards our
+doses or away from them: less and less treatment would be refused before it was worse.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ HALVINGS = 7
 
 @dataclass(frozen=True)
 class BlendActor:
-    """So much of one actor's doses, the rest of another's."""
+    """From one actor's doses so far towards another's; below 0 away from them."""
 
     first: Actor
     second: Actor
@@ -46,7 +47,7 @@ class BlendActor:
     def propose(self, states: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """(rows, doses) in [-1, 1]."""
         mine, theirs = (one.propose(states, generator) for one in (self.first, self.second))
-        return (1 - self.share) * mine + self.share * theirs
+        return (mine + self.share * (theirs - mine)).clip(-1, 1)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _fixed(place: Place, folder: Path, patients: Patients) -> dict[str, Any]:
             less = theirs.mortality - truth_of(tried, place, few).mortality
             far = less > asked if asked > 0 else less < asked
             low, high = (low, shares[name]) if far else (shares[name], high)
-        print(f"{name}: share {shares[name]:.3f}", flush=True)
+        print(f"{name}: share {shares[name]:.3f}, less mortality {less:+.4f}", flush=True)
     acts: dict[str, Policy | Deployed] = {CLINICIANS: Clinicians(place.config)}
     acts |= _deployed(place, folder, shares)
     each = {}
@@ -133,12 +134,11 @@ def _saved(place: Place, folder: Path, name: str) -> Deployed:
 
 
 def _blend(place: Place, folder: Path, name: str, share: float) -> Deployed:
-    """Clinicians without their variation, and so much of ours, or of no treatment at all."""
+    """Clinicians without their variation, so far towards our doses or away from them."""
     ours = _saved(place, folder, OURS).actor
-    nothing = ConstantActor((-1.0,) * len(place.history.preparation.doses))
-    other = ours if ASKED[name] > 0 else nothing
-    assert other is not None
-    actor = BlendActor(DenoisedActor(place.behaviour), other, share)
+    assert ours is not None
+    signed = share if ASKED[name] > 0 else -share
+    actor = BlendActor(DenoisedActor(place.behaviour), ours, signed)
     return Deployed.of(actor, place.guardian, place.history)
 
 
