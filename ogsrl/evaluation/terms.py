@@ -56,8 +56,8 @@ class Terms:
             torch.cat([self.denominators, other.denominators], 1),
         )
 
-    def times(self, factor: float) -> Terms:
-        """The sum so many times."""
+    def times(self, factor: float | torch.Tensor) -> Terms:
+        """The sum so many times, or each ratio so many times."""
         return Terms(factor * self.numerators, self.denominators)
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class Terms:
     @property
     def estimate(self) -> float:
         """The sum of ratios."""
-        return float((self.numerators.sum(0) / self.denominators.sum(0)).sum())
+        return float(self.ratios.sum())
 
     def sampled(self, counts: torch.Tensor) -> torch.Tensor:
         """(samples,) the estimate where each patient counts so often, (samples, patients).
@@ -74,18 +74,25 @@ class Terms:
         Where nobody with weight was drawn, a term is what it is in the whole sample.
         """
         n, d = counts @ self.numerators, counts @ self.denominators
-        whole = (self.numerators.sum(0) / self.denominators.sum(0)).expand_as(n)
+        whole = self.ratios.expand_as(n)
         return torch.where(d > 0, n / d, whole).sum(1)
 
     def without_each(self) -> torch.Tensor:
         """(patients,) the estimate without each patient."""
         n = self.numerators.sum(0) - self.numerators
         d = self.denominators.sum(0) - self.denominators
-        whole = (self.numerators.sum(0) / self.denominators.sum(0)).expand_as(n)
+        whole = self.ratios.expand_as(n)
         return torch.where(d > 0, n / d, whole).sum(1)
+
+    @property
+    def ratios(self) -> torch.Tensor:
+        """(terms,) what the estimate is the sum of."""
+        return self.numerators.sum(0) / self.denominators.sum(0)
 
     def influence(self) -> torch.Tensor:
         """(patients,) what each adds to the estimate's error, to first order; they add up to 0."""
-        total = self.denominators.sum(0)
-        ratio = self.numerators.sum(0) / total
-        return ((self.numerators - ratio * self.denominators) / total).sum(1)
+        return self.influences().sum(1)
+
+    def influences(self) -> torch.Tensor:
+        """(patients, terms) the same of each ratio."""
+        return (self.numerators - self.ratios * self.denominators) / self.denominators.sum(0)

@@ -28,14 +28,12 @@ FIRMLY = 1e4
 
 def terms(record: Record) -> Terms:
     """The blend, its weights taken as known."""
-    steps = range(-1, record.inside.shape[1])
     values, surprises = wdr.values(record), wdr.surprises(record)
-    returns = [_return(values, surprises, j) for j in steps]
-    blend = _blend(returns)
-    made = returns[0].times(blend[0])
-    for one, share in zip(returns[1:], blend[1:], strict=True):
-        made = made.plus(one, share)
-    return made
+    said = _returns(values.ratios, surprises.ratios)
+    shares = _blend(said, _returns(values.influences(), surprises.influences()))
+    # what a step adds is in all returns that reach it
+    reach = shares.flip(0).cumsum(0).flip(0)
+    return values.times(reach[:-1]).plus(surprises.times(reach[1:]))
 
 
 def estimate(record: Record, asked: Asked) -> Estimate:
@@ -48,29 +46,26 @@ def estimate(record: Record, asked: Asked) -> Estimate:
     return judged(record, asked, Support.of(record), blend, interval)
 
 
-def _return(values: Terms, surprises: Terms, j: int) -> Terms:
-    """g_j: values up to step j + 1, surprises up to step j."""
-    last = min(j + 2, values.numerators.shape[1])
-    known = Terms(values.numerators[:, :last], values.denominators[:, :last])
-    more = Terms(surprises.numerators[:, : j + 1], surprises.denominators[:, : j + 1])
-    return known.plus(more)
+def _returns(values: torch.Tensor, surprises: torch.Tensor) -> torch.Tensor:
+    """(..., steps + 1) g_-1 to the last: values up to the step after j, surprises up to j."""
+    known = torch.cat([values.cumsum(-1), values.sum(-1, keepdim=True)], -1)
+    more = surprises.cumsum(-1)
+    return known + torch.cat([torch.zeros_like(more[..., :1]), more], -1)
 
 
-def _blend(returns: list[Terms]) -> list[float]:
-    """Shares of the returns, adding up to 1."""
-    apart = torch.stack([one.influence() for one in returns])
-    covariance = apart @ apart.T
-    said = torch.tensor([one.estimate for one in returns], dtype=torch.float64)
+def _blend(said: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
+    """Shares of the returns, adding up to 1, of what each is and (patients, returns) influences."""
+    covariance = apart.T @ apart
     half = HALF * float(covariance[-1, -1].sqrt())
     bias = said - said.clamp(said[-1] - half, said[-1] + half)
     error = covariance + bias[:, None] * bias
     scale = float(error.diagonal().mean())
     if scale <= 0:
-        return [0.0] * (len(returns) - 1) + [1.0]
+        return torch.eye(len(said), dtype=torch.float64)[-1]
     values, vectors = torch.linalg.eigh(error / scale)
     root = values.clamp(min=0).sqrt()[:, None] * vectors.T
-    rows = torch.cat([root, torch.full((1, len(returns)), FIRMLY, dtype=torch.float64)])
+    rows = torch.cat([root, torch.full((1, len(said)), FIRMLY, dtype=torch.float64)])
     wanted = torch.zeros(len(rows), dtype=torch.float64)
     wanted[-1] = FIRMLY
     found, _ = nnls(rows.numpy(), wanted.numpy())
-    return [float(share) for share in found / found.sum()]
+    return torch.from_numpy(found / found.sum())
