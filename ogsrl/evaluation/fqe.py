@@ -15,6 +15,7 @@ import torch
 from ogsrl.errors import ModelError
 from ogsrl.evaluation.executed import BLOCK, Clinicians, Executed
 from ogsrl.evaluation.fqe_parts import FqeParams, Heads, Inputs, Seen, Task, first_decisions
+from ogsrl.evaluation.fqe_table import Tables, is_table, known_chances, solve
 from ogsrl.evaluation.quantities import REFUSAL, default_quantities, quantities
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.networks import Adam, Perceptrons, Shape
@@ -42,6 +43,45 @@ WHOLE = Sampling()
 
 
 @dataclass(frozen=True)
+class Networks:
+    """Q of each policy, network and quantity, trained.
+
+    Attributes:
+        stack: (policies x networks), one output a quantity.
+        inputs: What they see.
+        heads: What their answers mean.
+    """
+
+    stack: Perceptrons
+    inputs: Inputs
+    heads: Heads
+
+    @classmethod
+    def drawn(
+        cls, task: Task, inputs: Inputs, params: FqeParams, folds: int, generator: torch.Generator
+    ) -> Networks:
+        """Every policy's begin alike, and see the same rows: luck is shared by differences."""
+        heads = task.heads()
+        each = params.fits * folds * params.networks
+        shape = Shape(each, inputs.columns, params.hidden, len(heads.low))
+        stack = Perceptrons.drawn(shape, generator).repeated(len(heads.start))
+        return cls(stack, inputs, heads)
+
+    def values(self, policy: int, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
+        """(networks, rows, quantities) Q."""
+        each = self.stack.shape.networks // len(self.heads.start)
+        theirs = self.stack.some(slice(policy * each, (policy + 1) * each))
+        answers = theirs.answer(*self.inputs(states, doses))
+        return self.heads.values(torch.sigmoid(answers + self.heads.start[policy]))
+
+    def seen(self, states: torch.Tensor, doses: torch.Tensor, rows: torch.Tensor) -> Seen:
+        """(policies x networks, rows, .): each network its own rows, each policy its own doses."""
+        policies, networks, batch, count = doses.shape
+        flat = self.inputs(states[rows.flatten()], doses.reshape(policies, -1, count))
+        return flat.each(lambda one: one.reshape(policies * networks, batch, -1))
+
+
+@dataclass(frozen=True)
 class Fqe:
     r"""Q(s, x) of each policy, quantity and fit; x are executed doses.
 
@@ -57,9 +97,7 @@ class Fqe:
         quantities: Their names.
         params: How it was fitted.
         max_steps: Of the cohort.
-        networks: (policies x fits x their networks), one output a quantity.
-        inputs: What they see.
-        heads: What their answers mean.
+        answers: Networks (fits x theirs), or tables where a state is one code.
         patients: (stays,) number of the patient of each stay with a decision.
         fold: (fits, stays) which fold each stay's patient is in; all 0 without folds.
         first_values: By policy and quantity: (networks, stays) values at the first decisions, of
@@ -70,9 +108,7 @@ class Fqe:
     quantities: tuple[str, ...]
     params: FqeParams
     max_steps: int
-    networks: Perceptrons
-    inputs: Inputs
-    heads: Heads
+    answers: Networks | Tables
     patients: torch.Tensor
     fold: torch.Tensor
     first_values: Mapping[str, Mapping[str, torch.Tensor]]
@@ -85,11 +121,8 @@ class Fqe:
         if policy not in self.policies:
             raise ModelError(f"{policy}: not among the policies that were evaluated")
         place = self.policies.index(policy)
-        each = self.networks.shape.networks // len(self.policies)
-        theirs = self.networks.some(slice(place * each, (place + 1) * each))
         parts = zip(torch.split(states, BLOCK), torch.split(doses, BLOCK), strict=True)
-        answers = torch.cat([theirs.answer(*self.inputs(s, x)) for s, x in parts], 1)
-        found = self.heads.values(torch.sigmoid(answers + self.heads.start[place]))
+        found = torch.cat([self.answers.values(place, *part) for part in parts], 1)
         return {name: found[..., k] for k, name in enumerate(self.quantities)}
 
     def at_first(
@@ -162,41 +195,45 @@ def fit_fqe(
         for name, deployed in policies.items()
     }
     task = Task.of(stays, executed, quantities(stays, names))
-    inputs = Inputs.of(stays, params.dose_weight)
-    shape = Shape(
-        params.fits * sampling.folds * params.networks, inputs.columns, params.hidden, len(names)
-    )
-    # every policy's begin alike, and see the same rows: luck is shared, and differences have little
-    networks = Perceptrons.drawn(shape, generator).repeated(len(policies))
+    networks = None
+    if not is_table(stays.history):
+        inputs = Inputs.of(stays, params.dose_weight)
+        networks = Networks.drawn(task, inputs, params, sampling.folds, generator)
     fold = _folds(task, params, sampling.folds, generator)
+    pools = _pools(task, params, fold, generator, resample=sampling.resample)
+    answers: Networks | Tables
+    if networks is None:
+        answers = solve(task, stays.history, policies, known_chances(behaviour), names, pools)
+        if progress is not None:
+            progress(params.start_steps + params.steps)
+    else:
+        answers = networks
+        _train(networks, task, pools, params, generator, progress)
     patients = stays.patient[first_decisions(stays)]
     fitted = Fqe(
         policies=tuple(policies),
         quantities=names,
         params=params,
         max_steps=cohort.max_steps,
-        networks=networks,
-        inputs=inputs,
-        heads=task.heads(),
+        answers=answers,
         patients=patients,
         fold=fold[:, patients],
         first_values={},
     )
-    pools = _pools(task, params, fold, generator, resample=sampling.resample)
-    _train(fitted, task, pools, generator, progress)
     return replace(fitted, first_values=fitted.at_own_first(stays, executed))
 
 
 def _train(
-    fqe: Fqe,
+    networks: Networks,
     task: Task,
     pools: Sequence[torch.Tensor],
+    params: FqeParams,
     generator: torch.Generator,
     progress: Callable[[int], None] | None,
 ) -> None:
     """All steps: towards logged returns first, then towards the policies' own values."""
-    params, networks = fqe.params, fqe.networks
-    targets, adam = networks.twin(), Adam(networks, params.learning_rate)
+    stack, heads = networks.stack, networks.heads
+    targets, adam = replace(networks, stack=stack.twin()), Adam(stack, params.learning_rate)
     # each fit's own sample, as far as its stays' ends are known
     begun = [pool[torch.isin(pool, task.known)] for pool in pools]
     start = params.start_steps if all(len(pool) for pool in begun) else 0
@@ -207,42 +244,34 @@ def _train(
             wanted = task.returns[:, rows]
         else:
             draw = int(torch.randint(len(task.next_doses), (1,), generator=generator))
-            wanted = _targets(fqe, targets, task, rows, draw)
+            wanted = _targets(targets, task, rows, draw)
             done = (number - start) / params.steps
             adam.learning_rate = params.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-        share = (wanted.clip(task.low, task.high) - task.low) / fqe.heads.span
-        given = task.doses[rows].expand(len(fqe.policies), -1, -1, -1)
-        answers = networks.forward(*_seen(fqe, task.states, given, rows))
-        gap = (fqe.heads.shares(answers) - share) * task.counts[rows]
+        share = (wanted.clip(task.low, task.high) - task.low) / heads.span
+        given = task.doses[rows].expand(len(wanted), -1, -1, -1)
+        answers = stack.forward(*networks.seen(task.states, given, rows))
+        gap = (heads.shares(answers) - share) * task.counts[rows]
         if not bool(torch.isfinite(gap).all()):
             raise ModelError(
                 f"fqe: not finite at gradient step {number}; a state or dose of the stays is no "
                 "number, or learning_rate is too large"
             )
-        networks.backward((gap / params.batch_size).view_as(answers))
+        stack.backward((gap / params.batch_size).view_as(answers))
         adam.step()
         # the slow copy begins where the first steps ended
-        targets.flat.lerp_(networks.flat, params.target_rate if number >= start else 1.0)
+        rate = params.target_rate if number >= start else 1.0
+        targets.stack.flat.lerp_(stack.flat, rate)
         if progress is not None:
             progress(1)
 
 
 @torch.no_grad()
-def _targets(
-    fqe: Fqe, targets: Perceptrons, task: Task, rows: torch.Tensor, draw: int
-) -> torch.Tensor:
+def _targets(targets: Networks, task: Task, rows: torch.Tensor, draw: int) -> torch.Tensor:
     """(policies, networks, rows, quantities) y."""
     doses = task.next_doses[draw][:, rows]
-    answers = targets.answer(*_seen(fqe, task.next_states, doses, rows))
-    after = fqe.heads.values(fqe.heads.shares(answers))
+    answers = targets.stack.answer(*targets.seen(task.next_states, doses, rows))
+    after = targets.heads.values(targets.heads.shares(answers))
     return task.paid[rows] + task.going[rows] * after + task.refused[draw][:, rows]
-
-
-def _seen(fqe: Fqe, states: torch.Tensor, doses: torch.Tensor, rows: torch.Tensor) -> Seen:
-    """(policies x networks, rows, .): each network its own rows, each policy its own doses."""
-    policies, fits, batch, count = doses.shape
-    flat = fqe.inputs(states[rows.flatten()], doses.reshape(policies, fits * batch, count))
-    return flat.each(lambda one: one.reshape(policies * fits, batch, -1))
 
 
 def _folds(task: Task, params: FqeParams, folds: int, generator: torch.Generator) -> torch.Tensor:

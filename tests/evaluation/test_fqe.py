@@ -143,8 +143,8 @@ def test_logged_returns_add_up_and_censored_ones_are_not_known(ward: Ward) -> No
 def test_same_seed_same_bits_and_cold_fits_differ(ward: Ward) -> None:
     quick = SMALL.model_copy(update={"steps": 20, "start_steps": 5})
     one, two, other = (fitted(ward.stays, seed, quick) for seed in (4, 4, 5))
-    assert torch.equal(one.networks.flat, two.networks.flat)
-    assert not torch.equal(one.networks.flat, other.networks.flat)
+    assert torch.equal(one.answers.stack.flat, two.answers.stack.flat)
+    assert not torch.equal(one.answers.stack.flat, other.answers.stack.flat)
     values = one.first_values["treats"]["mortality"]
     assert not torch.equal(values[0], values[1])
 
