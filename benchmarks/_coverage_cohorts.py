@@ -20,12 +20,15 @@ from benchmarks._coverage_policies import BETTER, MUCH_WORSE, OURS, read
 from benchmarks._truth_cohorts import Place
 from ogsrl.behaviour.fitting import fit as fit_behaviour
 from ogsrl.dynamics.ensemble import Dynamics
+from ogsrl.evaluation.asking import CLINICIANS, Case, Shared
 from ogsrl.evaluation.bedside import Bedside
 from ogsrl.evaluation.config import EvaluateParams, Name
 from ogsrl.evaluation.confounding import Bounds, first_dose, whole_stay
-from ogsrl.evaluation.estimators import WEIGHTED
-from ogsrl.evaluation.evaluate import Answers, Evaluation, Grounds, evaluate
+from ogsrl.evaluation.estimators import WEIGHTED, Estimate
+from ogsrl.evaluation.evaluate import Evaluation, Grounds, Subject, evaluate
+from ogsrl.evaluation.quantities import MORTALITY
 from ogsrl.evaluation.simulated import simulated_truth
+from ogsrl.policies.deployed import Deployed
 from ogsrl.preparation.tensors import StayTensors, stay_tensors
 from ogsrl.sources.simulator import SimulatorConfig, simulate
 from ogsrl.sources.simulator.config import Floats
@@ -88,24 +91,26 @@ def _panel(job: Job) -> dict[str, Any]:
     told: dict[str, Any] = {}
     for which, answers in (("own", evaluation.own), ("gain", evaluation.gains)):
         told[which] = {
-            policy: {quantity: _plain(one) for quantity, one in each.items()}
+            policy: {quantity: _fields(one.estimates) for quantity, one in each.items()}
             for policy, each in answers.items()
         }
     return told
 
 
 def _light(job: Job) -> dict[str, Any]:
-    """Of test patients alone, with the clinicians' policy that was fitted once."""
+    """Mortality, of test patients alone, with the clinicians' policy that was fitted once."""
     small = {"fits": 1, "networks": 1, "hidden": 4, "steps": 1, "start_steps": 0}
-    fqe = _params(job).fqe.model_copy(update=small)
+    fqe = _params(job).fqe.model_copy(update=small)  # nobody asks for it
     params = _params(job).model_copy(update={"estimators": LIGHT, "fqe": fqe})
-    evaluation = _evaluated(job, params=params)
-    return {
-        "own": {
-            policy: {quantity: _plain(one) for quantity, one in each.items()}
-            for policy, each in evaluation.own.items()
-        }
-    }
+    subjects, grounds, generator = _asked(job)
+    nobody = {CLINICIANS: Deployed.of(None, None, grounds.test.history)}
+    policies = nobody | {one.name: one.deployed for one in subjects}
+    shared = Shared.of(policies, grounds, params, generator, lambda _more: None)
+    told = {}
+    for name, deployed in policies.items():
+        found = Case.of(shared, name, deployed).estimates(MORTALITY, gain=False)
+        told[name] = {MORTALITY: _fields(found)}
+    return {"own": told}
 
 
 def _confounded(job: Job) -> dict[str, Any]:
@@ -161,6 +166,12 @@ def _params(job: Job) -> EvaluateParams:
 
 
 def _evaluated(job: Job, params: EvaluateParams) -> Evaluation:
+    subjects, grounds, generator = _asked(job)
+    return evaluate(subjects, grounds, params, generator)
+
+
+def _asked(job: Job) -> tuple[list[Subject], Grounds, torch.Generator]:
+    """The policies, and the patients of this cohort."""
     place = Place(job.place)
     config = SimulatorConfig(confounding=job.confounding)
     generator = torch.Generator().manual_seed(job.seed)
@@ -175,7 +186,9 @@ def _evaluated(job: Job, params: EvaluateParams) -> Evaluation:
         )
     model = Dynamics.load(place.stage.model("dynamics"), place.history)
     grounds = Grounds(test, behaviour, train, model if job.kind == "panel" else None)
-    return evaluate(read(place, job.folder).subjects, grounds, params, generator)
+    wanted = CONFOUNDED if job.kind == "confounded" else ()
+    subjects = read(place, job.folder).subjects
+    return [one for one in subjects if one.name in wanted or not wanted], grounds, generator
 
 
 def _parts(place: Place, job: Job, config: SimulatorConfig) -> dict[str, StayTensors]:
@@ -198,10 +211,9 @@ def _prepared(place: Place, table: pd.DataFrame) -> StayTensors:
     return stay_tensors(preparation.apply(rows), preparation, place.history)
 
 
-def _plain(answers: Answers) -> dict[str, Any]:
+def _fields(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
     return {
-        name: {field: getattr(one, field) for field in FIELDS}
-        for name, one in answers.estimates.items()
+        name: {field: getattr(one, field) for field in FIELDS} for name, one in estimates.items()
     }
 
 

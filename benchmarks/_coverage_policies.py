@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ CLINICIANS, CLONING, OURS = "clinicians", "cloning", "ogsrl"
 BETTER, WORSE, MUCH_WORSE, DEADLY = "better_03", "worse_01", "worse_03", "deadly"
 #: How much less mortality each blend is tuned to.
 ASKED: Mapping[str, float] = {BETTER: 0.03, WORSE: -0.01, MUCH_WORSE: -0.03}
+#: Blocks of states that are remembered.
+BLOCKS = 32
 #: Halvings of the blend's share.
 HALVINGS = 7
 
@@ -48,6 +51,24 @@ class BlendActor:
         """(rows, doses) in [-1, 1]."""
         mine, theirs = (one.propose(states, generator) for one in (self.first, self.second))
         return (mine + self.share * (theirs - mine)).clip(-1, 1)
+
+
+class Remembered:
+    """An actor that draws nothing, asked once about the same states, whichever blend it is in."""
+
+    def __init__(self, actor: Actor) -> None:
+        """Of this actor."""
+        self.actor = actor
+        self.said: dict[bytes, torch.Tensor] = {}
+
+    def propose(self, states: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """(rows, doses) in [-1, 1]."""
+        key = sha256(states.contiguous().numpy().tobytes()).digest()
+        if key not in self.said:
+            if len(self.said) >= BLOCKS:
+                self.said.clear()
+            self.said[key] = self.actor.propose(states, generator)
+        return self.said[key]
 
 
 @dataclass(frozen=True)
@@ -99,7 +120,7 @@ def _fixed(place: Place, folder: Path, patients: Patients) -> dict[str, Any]:
         low, high = 0.0, 1.0
         for _ in range(HALVINGS):
             shares[name] = (low + high) / 2
-            tried = _blend(place, folder, name, shares[name])
+            tried = _deployed(place, folder, {name: shares[name]})[name]
             less = theirs.mortality - truth_of(tried, place, few).mortality
             far = less > asked if asked > 0 else less < asked
             low, high = (low, shares[name]) if far else (shares[name], high)
@@ -122,7 +143,10 @@ def _fixed(place: Place, folder: Path, patients: Patients) -> dict[str, Any]:
 
 def _deployed(place: Place, folder: Path, shares: Mapping[str, float]) -> dict[str, Deployed]:
     found = {name: _saved(place, folder, name) for name in (CLONING, OURS)}
-    found |= {name: _blend(place, folder, name, share) for name, share in shares.items()}
+    ours = found[OURS].actor
+    assert ours is not None
+    ends = Remembered(DenoisedActor(place.behaviour)), Remembered(ours)
+    found |= {name: _blend(place, ends, name, share) for name, share in shares.items()}
     top = {name: 1.0 if name == "iv_fluid" else -1.0 for name in DOSE_BOUNDS}
     flood = ConstantActor(tuple(top[name] for name in place.history.preparation.doses))
     return {**found, DEADLY: Deployed.of(flood, None, place.history)}
@@ -133,12 +157,9 @@ def _saved(place: Place, folder: Path, name: str) -> Deployed:
     return Deployed.of(actor, place.guardian, place.history)
 
 
-def _blend(place: Place, folder: Path, name: str, share: float) -> Deployed:
+def _blend(place: Place, ends: tuple[Actor, Actor], name: str, share: float) -> Deployed:
     """Clinicians without their variation, so far towards our doses or away from them."""
-    ours = _saved(place, folder, OURS).actor
-    assert ours is not None
-    signed = share if ASKED[name] > 0 else -share
-    actor = BlendActor(DenoisedActor(place.behaviour), ours, signed)
+    actor = BlendActor(*ends, share if ASKED[name] > 0 else -share)
     return Deployed.of(actor, place.guardian, place.history)
 
 

@@ -128,10 +128,7 @@ class Shared:
             layout=layout,
             log_b=log_density(behaviour, test, layout),
             samples=Samples(params.bootstrap, generator),
-            executed={
-                name: Executed.of(deployed, behaviour, test.states, params.draws, generator)
-                for name, deployed in policies.items()
-            },
+            executed=fqe.executed,
             fqe=fqe,
             values=values,
             rollouts=rollouts,

@@ -37,16 +37,16 @@ class EvaluateParams(BaseModel):
         description="Of the kernel around an executed dose, on its natural log; the panel uses the "
         "first, the others show what it costs.",
     )
-    draws: int = Field(4, ge=1, le=64, description="Doses drawn a row where something is drawn.")
     folds: int = Field(
         2, ge=2, le=20, description="Folds of test patients; each fit is asked of patients that it "
         "was not fed.",
     )  # fmt: skip
     fqe: FqeParams = Field(
-        FqeParams(networks=1), description="Fitted Q evaluation, cross-fitted on test patients."
+        FqeParams(networks=1, batch_size=256),
+        description="Fitted Q evaluation, cross-fitted on test patients.",
     )
     values: FqeParams = Field(
-        FqeParams(fits=1, networks=2),
+        FqeParams(fits=1, networks=2, batch_size=256),
         description="Fitted values of dr, wdr and magic, from training patients.",
     )
     tolerance: dict[str, Annotated[float, Field(ge=0)]] = Field(

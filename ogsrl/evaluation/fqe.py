@@ -100,6 +100,7 @@ class Fqe:
         answers: Networks (fits x theirs), or tables where a state is one code.
         patients: (stays,) number of the patient of each stay with a decision.
         fold: (fits, stays) which fold each stay's patient is in; all 0 without folds.
+        executed: By policy: what it does in each row of the stays of the fit.
         first_values: By policy and quantity: (networks, stays) values at the first decisions, of
             networks that never saw the patient where there are folds.
     """
@@ -111,6 +112,7 @@ class Fqe:
     answers: Networks | Tables
     patients: torch.Tensor
     fold: torch.Tensor
+    executed: Mapping[str, Executed]
     first_values: Mapping[str, Mapping[str, torch.Tensor]]
 
     @torch.no_grad()
@@ -218,6 +220,7 @@ def fit_fqe(
         answers=answers,
         patients=patients,
         fold=fold[:, patients],
+        executed=executed,
         first_values={},
     )
     return replace(fitted, first_values=fitted.at_own_first(stays, executed))
