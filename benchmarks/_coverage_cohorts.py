@@ -101,7 +101,8 @@ def _light(job: Job) -> dict[str, Any]:
     """Mortality, of test patients alone, with the clinicians' policy that was fitted once."""
     small = {"fits": 1, "networks": 1, "hidden": 4, "steps": 1, "start_steps": 0}
     fqe = _params(job).fqe.model_copy(update=small)  # nobody asks for it
-    params = _params(job).model_copy(update={"estimators": LIGHT, "fqe": fqe})
+    update = {"estimators": LIGHT, "fqe": fqe, "bootstrap": 1_000}
+    params = _params(job).model_copy(update=update)
     subjects, grounds, generator = _asked(job)
     nobody = {CLINICIANS: Deployed.of(None, None, grounds.test.history)}
     policies = nobody | {one.name: one.deployed for one in subjects}

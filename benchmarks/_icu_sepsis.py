@@ -36,7 +36,7 @@ from ogsrl.sources.icu_sepsis import (
 from ogsrl.sources.icu_sepsis.published import Floats
 
 #: Seeds that nothing was chosen by; development uses others.
-SEED, DEVELOPMENT_SEED = 97_500, 0
+SEED, DEVELOPMENT_SEED = 98_500, 0
 CODE = (
     "benchmarks/_icu_sepsis.py",
     "benchmarks/_icu_sepsis_pipeline.py",

@@ -31,6 +31,8 @@ from ogsrl.spec import Cohort
 
 FORM = "counts"
 PSEUDO_COUNTS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+#: Those of planners, rising.
+PLANNING_COUNTS = (1.0, 3.0, 10.0, 30.0, 50.0, 100.0, 200.0, 300.0)
 
 
 def has_counts(cohort: Cohort) -> bool:
@@ -246,19 +248,30 @@ def fit_counts(
     tried = [CountDynamics(train.history, told, k) for k in pseudo_counts]
     best = max(tried, key=lambda one: one.log_likelihood(validation))
     new = transitions(validation)[0]
-    planning = min(pseudo_counts, key=lambda k: _error(told, seen, new, k))
-    return replace(best, planning_count=planning)
+    return replace(best, planning_count=_planning(told, seen, new))
 
 
-def _error(told: Told, seen: torch.Tensor, new: torch.Tensor, k: float) -> float:
-    """Mean squared error of the mean risk of what follows a pair, in new transitions."""
+def _planning(told: Told, seen: torch.Tensor, new: torch.Tensor) -> float:
+    """The least count under which new transitions' risk is told as well as under any.
+
+    As well: by no more than a standard error worse. Shrunk further a plan forgets what sets doses
+    apart (docs/decisions/0018).
+    """
+    errors = torch.stack([_errors(told, seen, new, k) for k in PLANNING_COUNTS])
+    worse = errors - errors[errors.mean(1).argmin()]
+    alike = worse.mean(1) <= worse.std(1) / len(new) ** 0.5
+    return PLANNING_COUNTS[int(alike.nonzero()[0])]
+
+
+def _errors(told: Told, seen: torch.Tensor, new: torch.Tensor, k: float) -> torch.Tensor:
+    """(new transitions,) squared error of the mean risk of what follows their pairs."""
     risk, cells = told.risk, told.pairs.shape[1]
     pair, size = seen[:, 0] * cells + seen[:, 1], told.pairs.numel()
     count = torch.bincount(pair, minlength=size)
     total = torch.bincount(pair, weights=risk[seen[:, 2]], minlength=size)
     usual = (told.state_mean.double() @ risk).repeat_interleave(cells)
     expected = (total + k * usual) / (count + k)
-    return float((risk[new[:, 2]] - expected[new[:, 0] * cells + new[:, 1]]).square().mean())
+    return (risk[new[:, 2]] - expected[new[:, 0] * cells + new[:, 1]]).square()
 
 
 def transitions(stays: StayTensors) -> tuple[torch.Tensor, torch.Tensor]:
