@@ -31,6 +31,7 @@ from benchmarks._report import arguments, report
 from benchmarks._truth_cohorts import ROOT, code_files, digest, make
 from benchmarks._truth_measure import Patients
 from benchmarks.truth import QUICK as SMALL
+from ogsrl.evaluation.config import Inflation
 from pipelines.params import parse_params, read_params
 
 #: Seeds of the cohort of the policies, of its truth, and of fresh cohorts by what they are for.
@@ -124,13 +125,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         return list(_side_by_side(jobs, options.processes, what))
 
     if options.fit:
-        found = fitted_inflation(said(parts("fit", plain, size.fit), fixed.truths, 1.0))
+        found = fitted_inflation(said(parts("fit", plain, size.fit), fixed.truths, Inflation()))
         made = {f"inflation_{name}": value for name, value in found.items()}
         report("coverage", made, None)
         return made
     inflation = _inflation()
     panel = said(parts("panel", plain, size.panel), fixed.truths, inflation)
-    made = {"inflation": inflation, **figures(panel)}
+    widths = {f"inflation_{name}": factor for name, factor in inflation.model_dump().items()}
+    made = widths | figures(panel)
     light = replace(plain, kind="light")
     few = said(parts("light", light, size.light), fixed.truths, inflation)
     made |= by_estimator([one for one in few if one.estimator not in (FQE, PANEL)], "light_")
@@ -145,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     return made
 
 
-def _inflation() -> float:
+def _inflation() -> Inflation:
     return parse_params(read_params(ROOT / "params.yaml"), {}, "params.yaml").evaluate.inflation
 
 

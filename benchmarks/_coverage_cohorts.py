@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ogsrl.behaviour.fitting import fit as fit_behaviour
 from ogsrl.dynamics.ensemble import Dynamics
 from ogsrl.evaluation.asking import CLINICIANS, Case, Shared
 from ogsrl.evaluation.bedside import Bedside
-from ogsrl.evaluation.config import EvaluateParams, Name
+from ogsrl.evaluation.config import EvaluateParams, Inflation, Name
 from ogsrl.evaluation.confounding import Bounds, first_dose, whole_stay
 from ogsrl.evaluation.estimators import WEIGHTED, Estimate
 from ogsrl.evaluation.evaluate import Evaluation, Grounds, Subject, evaluate
@@ -65,7 +65,7 @@ class Job:
     test: int
     truth: int
     confounding: float = 0.0
-    inflation: float = 1.0
+    inflation: Inflation = field(default_factory=Inflation)
 
     @property
     def file(self) -> Path:
@@ -213,9 +213,7 @@ def _prepared(place: Place, table: pd.DataFrame) -> StayTensors:
 
 
 def _fields(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
-    return {
-        name: {field: getattr(one, field) for field in FIELDS} for name, one in estimates.items()
-    }
+    return {name: {key: getattr(one, key) for key in FIELDS} for name, one in estimates.items()}
 
 
 def _bounds(bounds: Bounds, gamma: float) -> dict[str, Any]:

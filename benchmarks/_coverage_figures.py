@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks._coverage_policies import BETTER, CLINICIANS, DEADLY
+from ogsrl.evaluation.config import Inflation
 from ogsrl.evaluation.known import Known, Truths
 from ogsrl.evaluation.panel import INFORMS
+from ogsrl.evaluation.quantities import kind
 
 FQE, MORTALITY, PANEL = "fqe", "mortality", "panel"
 #: Two-sided .95, and the confounding that the width is asked of.
@@ -62,12 +64,12 @@ class Said:
         return self.gain and self.votes and self.high < 0
 
 
-def said(parts: Sequence[Part], truths: Truths, inflation: float) -> list[Said]:
+def said(parts: Sequence[Part], truths: Truths, inflation: Inflation) -> list[Said]:
     """Every interval of every cohort, cold fits' made wider by so much, and the panel's."""
     return [one for k, part in enumerate(parts) for one in _of(k, part, truths, inflation)]
 
 
-def _of(number: int, part: Part, truths: Truths, inflation: float) -> Iterator[Said]:
+def _of(number: int, part: Part, truths: Truths, inflation: Inflation) -> Iterator[Said]:
     for which, known in (("own", truths.own), ("gain", truths.gains)):
         for policy, quantities in part.get(which, {}).items():
             for quantity, estimates in quantities.items():
@@ -77,7 +79,7 @@ def _of(number: int, part: Part, truths: Truths, inflation: float) -> Iterator[S
                 about = (number, policy, quantity)
                 gain = which == "gain"
                 made = [
-                    _one(about, name, gain, _inflated(name, one, inflation), true)
+                    _one(about, name, gain, _inflated(name, one, inflation.of(quantity)), true)
                     for name, one in estimates.items()
                 ]
                 yield from made
@@ -108,16 +110,19 @@ def _panel(about: tuple[int, str, str], gain: bool, made: Sequence[Said], true: 
 def fitted_inflation(intervals: Sequence[Said], level: float = 0.95) -> dict[str, float]:
     """How many times wider cold fits' intervals must be, by what they are of: at least 1.
 
+    By kind of quantity, policies and their gains together; beside it of each quantity alone.
+
     Args:
         intervals: Of cohorts of its own, not inflated.
         level: How often they should hold.
     """
-    ratios: dict[str, list[float]] = {"all": []}
+    ratios: dict[str, list[float]] = {}
     for one in intervals:
         if one.estimator == FQE and _counts(one) and one.estimate is not None:
             half = max(one.high - one.estimate, 1e-12)
             apart = abs(one.estimate - one.known.truth) / half
-            for name in ("all", f"{one.quantity}{'_gain' if one.gain else ''}"):
+            names = kind(one.quantity), f"{one.quantity}_{'gain' if one.gain else 'own'}"
+            for name in names:
                 ratios.setdefault(name, []).append(apart)
     return {name: max(float(np.quantile(each, level)), 1.0) for name, each in ratios.items()}
 
@@ -177,16 +182,16 @@ def confounded_figures(parts: Sequence[tuple[float, Part]]) -> dict[str, float]:
     apart, widths = 0.0, []
     for number, (confounding, part) in enumerate(parts):
         for one in part["policies"].values():
-            for kind, each in held.items():
-                bound, true = one[kind], one[f"{kind}_truth"]
+            for what, each in held.items():
+                bound, true = one[what], one[f"{what}_truth"]
                 each.append((number, bound["low"] <= true <= bound["high"]))
                 gaps = np.abs(np.subtract(bound["alone"], bound["panel"]))
                 apart = max(apart, float(gaps.max()))
             if confounding == ASKED:
                 widths.append(one["first"]["high"] - one["first"]["low"])
     made = share("gamma_coverage", [*held["first"], *held["whole"]])
-    for kind, each in held.items():
-        made |= share(f"gamma_coverage_{kind}", each)
+    for what, each in held.items():
+        made |= share(f"gamma_coverage_{what}", each)
     made["gamma_one_apart"] = apart
     if widths:
         made["gamma_width"] = float(np.mean(widths))

@@ -169,7 +169,7 @@ class Shared:
         steps = int(self.grounds.test.decision.sum())
         doubt = self.doubt(quantity)
         fits = Fits(of_policy, self.fqe.params.networks, steps, low, high, gain, doubt)
-        return estimate(fits, self.params.confidence, self.params.inflation)
+        return estimate(fits, self.params.confidence, self.params.inflation.of(quantity))
 
     def seen(self, quantity: str) -> torch.Tensor:
         """(patients,) what was logged; of refusals, those of one who always defers."""

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ogsrl.evaluation.fqe_parts import FqeParams
+from ogsrl.evaluation.quantities import kind
 
 Name = Literal[
     "fqe", "pdis", "pdis_clipped", "wis", "cwpdis", "dr", "wdr", "magic", "rollouts"
@@ -17,6 +18,26 @@ Name = Literal[
 ALL: tuple[Name, ...] = (
     "fqe", "pdis", "pdis_clipped", "wis", "cwpdis", "dr", "wdr", "magic", "rollouts"
 )  # fmt: skip
+
+
+class Inflation(BaseModel):
+    """How many times wider intervals are made, by what they are of; gains alike."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    mortality: float = Field(1.0, ge=1, le=20)
+    value: float = Field(1.0, ge=1, le=20)
+    cost: float = Field(1.0, ge=1, le=20, description="Of every constraint.")
+    refusal: float = Field(1.0, ge=1, le=20)
+
+    def of(self, quantity: str) -> float:
+        """That of a quantity.
+
+        >>> Inflation(cost=2.0).of("cost:hypoxia")
+        2.0
+        """
+        found: float = getattr(self, kind(quantity))
+        return found
 
 
 class EvaluateParams(BaseModel):
@@ -42,11 +63,11 @@ class EvaluateParams(BaseModel):
         "was not fed.",
     )  # fmt: skip
     fqe: FqeParams = Field(
-        FqeParams(networks=1, batch_size=256),
+        FqeParams(networks=1, batch_size=256, dose_weight=8),
         description="Fitted Q evaluation, cross-fitted on test patients.",
     )
     values: FqeParams = Field(
-        FqeParams(fits=1, networks=2, batch_size=256),
+        FqeParams(fits=1, networks=2, batch_size=256, dose_weight=8),
         description="Fitted values of dr, wdr and magic, from training patients.",
     )
     tolerance: dict[str, Annotated[float, Field(ge=0)]] = Field(
@@ -62,12 +83,10 @@ class EvaluateParams(BaseModel):
         FqeParams(fits=1, networks=2),
         description="Robust fitted Q evaluation of whoever was selected, at each of `gammas`.",
     )
-    inflation: float = Field(
-        1.0,
-        ge=1,
-        le=20,
-        description="How many times wider the intervals of cold fits are made: what "
-        "benchmarks.coverage found them too narrow by, on cohorts of its own.",
+    inflation: Inflation = Field(
+        Inflation(),
+        description="How many times wider the intervals of cold fits are made, by what they are "
+        "of: what benchmarks.coverage found them too narrow by, on cohorts of its own.",
     )
     truth_patients: int = Field(
         20_000,

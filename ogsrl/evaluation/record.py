@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ogsrl.errors import EstimateError, ModelError
+from ogsrl.evaluation.terms import Terms
 
 #: Cumulated log weights beyond this would be no number.
 MOST = 600.0
@@ -77,10 +78,9 @@ class Record:
         return int(self.patient.max()) + 1
 
     @property
-    def share(self) -> torch.Tensor:
-        """(stays, 1) of its patient that a stay is: each patient weighs 1."""
-        count = torch.bincount(self.patient)
-        return 1 / count[self.patient].double()[:, None]
+    def stays(self) -> torch.Tensor:
+        """(patients,) how many stays each had."""
+        return torch.bincount(self.patient).double()
 
     @property
     def weights(self) -> torch.Tensor:
@@ -118,10 +118,16 @@ class Record:
         return Values(q * self.discounts, v * self.discounts)
 
     def by_patient(self, of_stays: torch.Tensor) -> torch.Tensor:
-        """(patients, ...) sums over each patient's stays, each with its share."""
-        weighed = of_stays * self.share.view(-1, *[1] * (of_stays.ndim - 1))
-        total = weighed.new_zeros(self.patients, *of_stays.shape[1:])
-        return total.index_add_(0, self.patient, weighed)
+        """(patients, ...) sums over each patient's stays."""
+        total = of_stays.new_zeros(self.patients, *of_stays.shape[1:])
+        return total.index_add_(0, self.patient, of_stays)
+
+    def mean(self, of_stays: torch.Tensor) -> Terms:
+        """The mean over stays; patients are what is drawn.
+
+        A mean of each patient's mean would count deaths too often: only survivors come again.
+        """
+        return Terms.weighted(self.by_patient(of_stays), self.stays)
 
     def in_order(self, order: torch.Tensor) -> Record:
         """The same stays in another order."""
@@ -154,5 +160,5 @@ class Support:
         return cls(
             ess=total**2 / float(last.square().sum()),
             max_weight=float(last.max()) / total,
-            mean_weight=total / len(last),
+            mean_weight=total / len(record),
         )

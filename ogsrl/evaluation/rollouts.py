@@ -150,12 +150,17 @@ class Rollouts:
 
 
 def by_patient(values: torch.Tensor, patient: torch.Tensor) -> torch.Tensor:
-    """(fits, patients) means over each patient's stays, of (fits, stays).
+    """(fits, patients) of (fits, stays): what each patient's stays make of the mean over stays.
+
+    Their mean is that over stays, and their scatter its error, patients being what is drawn; a mean
+    of each patient's mean would count deaths too often, since only survivors come again.
 
     >>> by_patient(torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([0, 1, 1]))
-    tensor([[1., 3.]])
+    tensor([[1.4444, 3.2222]])
     """
     number = torch.unique(patient, return_inverse=True)[1]
-    count = torch.bincount(number)
-    summed = torch.zeros(len(values), len(count), dtype=values.dtype)
-    return summed.index_add_(1, number, values) / count
+    count = torch.bincount(number).to(values.dtype)
+    mean = values.mean(1, keepdim=True)
+    apart = torch.zeros(len(values), len(count), dtype=values.dtype)
+    apart.index_add_(1, number, values - mean)
+    return mean + apart / count.mean()

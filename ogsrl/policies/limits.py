@@ -43,10 +43,10 @@ def logged_shares(stays: StayTensors) -> dict[str, float]:
 
         V = sum_t S_t mean(c_t),  S_0 = 1,  S_t+1 = S_t (1 - share that ended with step t)
 
-    A life table: means are over who has a decision at step t, each patient weighing 1, so that a
-    censored stay counts for as long as it is seen. Without censoring it is the mean over patients.
+    A life table: means are over who has a decision at step t, so that a censored stay counts for
+    as long as it is seen. Without censoring it is the mean over stays.
     """
-    weight = patient_weights(stays)[stays.stay] * stays.decision
+    weight = stays.decision.double()
     steps = int(stays.step.max()) + 1 if len(stays.step) else 0
     step = stays.step.long()
 
@@ -79,12 +79,3 @@ def refusals_allowed(asked: float, lived: float) -> float:
     0.008
     """
     return min(asked, 2 * asked * lived)
-
-
-def patient_weights(stays: StayTensors) -> torch.Tensor:
-    """(stays,) a weight of 1 for each patient, shared among the stays that hold a decision."""
-    first = (stays.step == 0) & stays.decision
-    count = torch.bincount(stays.patient[first], minlength=int(stays.patient.max()) + 1)
-    weight = torch.zeros(int(stays.stay.max()) + 1, dtype=torch.float64)
-    weight[stays.stay[first]] = 1 / count[stays.patient[first]].double()
-    return weight

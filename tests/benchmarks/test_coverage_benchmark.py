@@ -19,6 +19,7 @@ from benchmarks._coverage_figures import (
     said,
     share,
 )
+from ogsrl.evaluation.config import Inflation
 from ogsrl.evaluation.known import Known, Truths
 
 TRUTHS = Truths(
@@ -61,11 +62,12 @@ def part(fqe: Mapping[str, float], half: float = 0.02, votes: bool = True) -> di
     return {"own": own, "gain": gain}
 
 
+PLAIN = Inflation()
 RIGHT = {"clinicians": 0.20, "better_03": 0.171, "worse_03": 0.229, "deadly": 0.3}
 
 
 def test_the_panel_holds_the_truth_and_says_better_of_who_is() -> None:
-    made = figures(said([part(RIGHT)] * 3, TRUTHS, 1.0))
+    made = figures(said([part(RIGHT)] * 3, TRUTHS, PLAIN))
     assert made["coverage"] == 1
     assert made["coverage_fqe_deadly"] == 0, "the deadly one is told apart"
     assert made["rmse_mortality"] == pytest.approx(math.sqrt(2 / 3) * 0.001)
@@ -76,7 +78,7 @@ def test_the_panel_holds_the_truth_and_says_better_of_who_is() -> None:
 
 def test_better_said_of_the_worse_is_counted() -> None:
     wrong = {**RIGHT, "worse_03": 0.15, "deadly": 0.1}
-    made = figures(said([part(RIGHT), part(wrong)], TRUTHS, 1.0))
+    made = figures(said([part(RIGHT), part(wrong)], TRUTHS, PLAIN))
     assert made["false_better"] == 0.5
     assert made["false_better_pairs"] == 4
     assert made["coverage"] == pytest.approx(5 / 6)
@@ -84,12 +86,12 @@ def test_better_said_of_the_worse_is_counted() -> None:
 
 
 def test_who_says_nothing_has_no_power() -> None:
-    made = figures(said([part(RIGHT, votes=False)] * 2, TRUTHS, 1.0))
+    made = figures(said([part(RIGHT, votes=False)] * 2, TRUTHS, PLAIN))
     assert made["coverage"] == 1, "nothing was said"
     assert made["power"] == made["told"] == 0
     assert "coverage_told" not in made
     # who makes everything wide says nothing either
-    wide = figures(said([part(RIGHT)] * 2, TRUTHS, 10.0))
+    wide = figures(said([part(RIGHT)] * 2, TRUTHS, Inflation(mortality=10)))
     assert wide["power"] == 0
     assert wide["coverage"] == 1
 
@@ -101,14 +103,14 @@ def test_inflation_is_what_makes_fits_hold() -> None:
         true = {name: TRUTHS.own[name]["mortality"].truth for name in RIGHT}
         off = {name: x + 0.02 * generator.standard_normal() for name, x in true.items()}
         parts.append(part(off, 0.02))
-    plain = said(parts, TRUTHS, 1.0)
+    plain = said(parts, TRUTHS, PLAIN)
     found = fitted_inflation(plain)
     assert found["mortality"] == pytest.approx(1.96, rel=0.1)
     assert figures(plain)["coverage"] == pytest.approx(0.68, abs=0.03)
-    after = figures(said(parts, TRUTHS, found["mortality"]))
+    after = figures(said(parts, TRUTHS, Inflation(mortality=found["mortality"])))
     assert after["coverage"] == pytest.approx(0.95, abs=0.01)
-    sure = said([part({"clinicians": 0.2}, 0.5)], TRUTHS, 1.0)
-    assert fitted_inflation(sure)["all"] == 1, "never below what fits say"
+    sure = said([part({"clinicians": 0.2}, 0.5)], TRUTHS, PLAIN)
+    assert fitted_inflation(sure)["mortality"] == 1, "never below what fits say"
 
 
 def test_an_interval_of_shares_is_over_cohorts() -> None:

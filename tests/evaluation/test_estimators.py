@@ -21,6 +21,7 @@ from ogsrl.evaluation.estimators import (
 from ogsrl.evaluation.estimators.base import Asked, Estimate
 from ogsrl.evaluation.intervals import Samples, bca
 from ogsrl.evaluation.record import Record, Support, Values
+from ogsrl.evaluation.rollouts import by_patient
 from tests.harness_estimators import FIRST, LOGGED, OTHER, logged, solved
 
 TRUTH = solved(OTHER).mortality
@@ -100,13 +101,31 @@ def test_order_of_stays_and_shards_change_nothing(name: str) -> None:
     assert mixed.ess == pytest.approx(plain.ess)
 
 
-@pytest.mark.parametrize("name", TERMS)
-def test_a_patient_of_many_stays_counts_once(name: str) -> None:
-    record = logged(200, torch.Generator().manual_seed(5))
-    again = torch.cat([torch.arange(200), torch.zeros(50, dtype=torch.int64)])
-    often = record.in_order(again)
-    assert often.patients == 200
-    assert said(name, often) == pytest.approx(said(name, record), abs=1e-12)
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_a_patient_s_stays_are_one_draw(name: str) -> None:
+    record = logged(300, torch.Generator().manual_seed(5))
+    twice = record.in_order(torch.arange(300).repeat(2))
+    assert (len(twice), twice.patients) == (600, 300)
+    once, both = ask(name, record), ask(name, twice)
+    assert both.estimate == pytest.approx(once.estimate, abs=1e-12)
+    assert (both.low, both.high) == pytest.approx((once.low, once.high), abs=1e-9)
+    assert both.ess == pytest.approx(once.ess)
+
+
+@pytest.mark.parametrize("name", ["pdis", "wis", "cwpdis"])
+def test_survivors_who_come_again_do_not_change_what_is_estimated(name: str) -> None:
+    record = logged(2000, torch.Generator().manual_seed(5), policy=LOGGED)
+    lives = (record.returns == 0).nonzero().squeeze(1)
+    patient = record.patient.clone()
+    patient[lives[1::2]] = patient[lives[::2]][: len(lives[1::2])]
+    again = replace(record, patient=torch.unique(patient, return_inverse=True)[1])
+    assert again.patients < 1400
+    died = float(record.returns.mean())
+    assert said(name, again) == pytest.approx(died, abs=1e-12)
+    of_patients = again.by_patient(again.returns) / again.stays
+    assert float(of_patients.mean()) > died + 0.05, "a mean of patients' means is another number"
+    values = record.returns[None]
+    assert float(by_patient(values, again.patient).mean()) == pytest.approx(died, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", WEIGHTED)

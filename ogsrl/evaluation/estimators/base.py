@@ -81,7 +81,7 @@ Estimator = Callable[[Record, Asked], Estimate]
 
 def logged(record: Record) -> Terms:
     """The mean of what was logged."""
-    return Terms.mean(record.by_patient(record.returns))
+    return record.mean(record.returns)
 
 
 def weighted(record: Record, asked: Asked, terms: Callable[[Record], Terms]) -> Estimate:

@@ -44,10 +44,9 @@ def _certain(record: Record, level: float) -> Interval:
         met = (weights * record.discounted).sum(1) / span
     else:
         met = last * returns
-    # a patient's several stays are averaged: still within [0, c]
-    met = record.by_patient(met).clip(max=LARGEST)
-    missed = record.by_patient(last * (1 - returns))
-    one_sided = (1 + level) / 2
-    low = bernstein(met, LARGEST, one_sided)
-    high = 1 - bernstein(missed, LARGEST, one_sided)
+    # the mean over stays: how many each patient had is taken as known
+    each = float(record.stays.mean())
+    most, one_sided = LARGEST * float(record.stays.max()) / each, (1 + level) / 2
+    low = bernstein(record.by_patient(met.clip(max=LARGEST)) / each, most, one_sided)
+    high = 1 - bernstein(record.by_patient(last * (1 - returns)) / each, most, one_sided)
     return Interval(record.low + span * min(low, high), record.low + span * max(low, high))

@@ -14,7 +14,7 @@ def terms(record: Record) -> Terms:
     """Each patient's V_0."""
     fitted = record.fitted
     surprise = record.weights * (record.discounted - fitted.q)
-    return Terms.mean(record.by_patient((record.weights_before * fitted.v + surprise).sum(1)))
+    return record.mean((record.weights_before * fitted.v + surprise).sum(1))
 
 
 def estimate(record: Record, asked: Asked) -> Estimate:

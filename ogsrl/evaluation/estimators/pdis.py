@@ -9,7 +9,7 @@ from ogsrl.evaluation.terms import Terms
 
 def terms(record: Record) -> Terms:
     """Each patient's sum."""
-    return Terms.mean(record.by_patient((record.weights * record.discounted).sum(1)))
+    return record.mean((record.weights * record.discounted).sum(1))
 
 
 def estimate(record: Record, asked: Asked) -> Estimate:
