@@ -205,7 +205,11 @@ def fit_fqe(
     pools = _pools(task, params, fold, generator, resample=sampling.resample)
     answers: Networks | Tables
     if networks is None:
-        answers = solve(task, stays.history, policies, known_chances(behaviour), names, pools)
+        asked = task, stays.history, policies, known_chances(behaviour), names
+        answers = solve(*asked, pools)
+        if sampling.resample:
+            whole = _pools(task, params, fold, generator, resample=False)
+            answers = answers.centred_on(solve(*asked, whole))
         if progress is not None:
             progress(params.start_steps + params.steps)
     else:

@@ -7,7 +7,7 @@ of every dose nearly what it says of the code (docs/decisions/0020).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -65,6 +65,15 @@ class Tables:
 
     levels: DoseLevels
     worth: torch.Tensor
+
+    def centred_on(self, whole: Tables) -> Tables:
+        """The same scatter around what the whole samples say.
+
+        Of a sample drawn with replacement a third of the patients are missing, and with them what
+        some doses were followed by: tables of samples are drawn towards what follows the code.
+        """
+        off = (whole.worth - self.worth).mean(1, keepdim=True)
+        return replace(self, worth=self.worth + off)
 
     def values(self, policy: int, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
         """(networks, rows, quantities) Q."""

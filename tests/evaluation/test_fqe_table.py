@@ -125,6 +125,20 @@ def test_who_was_never_fed_a_patient_judges_them_and_same_seeds_are_same_bits() 
     assert float(gain) > 0.1, "the drug helps the ill"
 
 
+def test_samples_of_patients_scatter_around_the_whole() -> None:
+    stays, clinicians = simple()
+    treats = {"treats": table(stays, 0, 2)}
+    params = FqeParams(fits=4, networks=1)
+    found = [
+        fitted(stays, clinicians, treats, ("mortality",), sampling, params)
+        for sampling in (Sampling(), Sampling(resample=True))
+    ]
+    whole, resampled = (one.first_values["treats"]["mortality"].mean(1) for one in found)
+    assert float(whole.std()) == 0, "nothing is drawn"
+    assert float(resampled.std()) > 0.003
+    assert float(resampled.mean()) == pytest.approx(float(whole.mean()), abs=1e-5)
+
+
 def test_of_plans_of_icu_sepsis_it_is_right_on_average() -> None:
     made = process()
     worth = evaluated(made, made.clinicians).survival_from
