@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks._coverage_cohorts import Job, done
+from benchmarks._coverage_cohorts import PLAIN, Job, done
 from benchmarks._coverage_figures import (
     FQE,
     PANEL,
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         return list(_side_by_side(jobs, options.processes, what))
 
     if options.fit:
-        found = fitted_inflation(said(parts("fit", plain, size.fit), fixed.truths, Inflation()))
+        found = fitted_inflation(said(parts("fit", plain, size.fit), fixed.truths, PLAIN))
         made = {f"inflation_{name}": value for name, value in found.items()}
         report("coverage", made, None)
         return made

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ from ogsrl.sources.simulator.config import Floats
 LIGHT: tuple[Name, ...] = ("pdis", "pdis_clipped", "wis", "cwpdis")
 #: Asked about unrecorded confounders.
 CONFOUNDED = (OURS, BETTER, MUCH_WORSE)
+#: Cold fits as they are.
+PLAIN = Inflation(mortality=1, value=1, cost=1, refusal=1)
 #: What is kept of an estimate.
 FIELDS = ("estimate", "low", "high", "ess", "max_weight", "votes")
 
@@ -65,7 +67,7 @@ class Job:
     test: int
     truth: int
     confounding: float = 0.0
-    inflation: Inflation = field(default_factory=Inflation)
+    inflation: Inflation = PLAIN
 
     @property
     def file(self) -> Path:

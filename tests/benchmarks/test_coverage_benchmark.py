@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import _coverage as coverage
+from benchmarks._coverage_cohorts import PLAIN
 from benchmarks._coverage_figures import (
     confounded_figures,
     figures,
@@ -19,7 +20,6 @@ from benchmarks._coverage_figures import (
     said,
     share,
 )
-from ogsrl.evaluation.config import Inflation
 from ogsrl.evaluation.known import Known, Truths
 
 TRUTHS = Truths(
@@ -62,7 +62,6 @@ def part(fqe: Mapping[str, float], half: float = 0.02, votes: bool = True) -> di
     return {"own": own, "gain": gain}
 
 
-PLAIN = Inflation()
 RIGHT = {"clinicians": 0.20, "better_03": 0.171, "worse_03": 0.229, "deadly": 0.3}
 
 
@@ -91,7 +90,7 @@ def test_who_says_nothing_has_no_power() -> None:
     assert made["power"] == made["told"] == 0
     assert "coverage_told" not in made
     # who makes everything wide says nothing either
-    wide = figures(said([part(RIGHT)] * 2, TRUTHS, Inflation(mortality=10)))
+    wide = figures(said([part(RIGHT)] * 2, TRUTHS, PLAIN.model_copy(update={"mortality": 10.0})))
     assert wide["power"] == 0
     assert wide["coverage"] == 1
 
@@ -107,7 +106,7 @@ def test_inflation_is_what_makes_fits_hold() -> None:
     found = fitted_inflation(plain)
     assert found["mortality"] == pytest.approx(1.96, rel=0.1)
     assert figures(plain)["coverage"] == pytest.approx(0.68, abs=0.03)
-    after = figures(said(parts, TRUTHS, Inflation(mortality=found["mortality"])))
+    after = figures(said(parts, TRUTHS, PLAIN.model_copy(update={"mortality": found["mortality"]})))
     assert after["coverage"] == pytest.approx(0.95, abs=0.01)
     sure = said([part({"clinicians": 0.2}, 0.5)], TRUTHS, PLAIN)
     assert fitted_inflation(sure)["mortality"] == 1, "never below what fits say"
