@@ -113,7 +113,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     torch.set_num_threads(1)
     size = QUICK if options.quick else FULL
     place = make(options.work / "cohorts", size.options, COHORT_SEED, size.changes)
-    code = digest([file.read_bytes() for file in code_files(CODE)], place.fingerprint, size.truth)
+    params = place.stage.params.model_dump(mode="json")
+    params["evaluate"].pop("inflation")  # found here: it is in the names of parts that it is in
+    settings = {name: params[name] for name in ("train", "select", "algorithms", "evaluate")}
+    code = [file.read_bytes() for file in code_files(CODE)]
+    code = digest(code, place.fingerprint, size.truth, settings)
     folder = options.work / code
     fixed = fix(place, folder, Patients(size.truth, PATIENT_SEED))
     for name, each in fixed.truths.gains.items():

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from benchmarks._coverage_policies import BETTER, MUCH_WORSE, OURS, read
-from benchmarks._truth_cohorts import Place
+from benchmarks._truth_cohorts import Place, digest
 from ogsrl.behaviour.fitting import fit as fit_behaviour
 from ogsrl.dynamics.ensemble import Dynamics
 from ogsrl.evaluation.asking import CLINICIANS, Case, Shared
@@ -72,7 +72,9 @@ class Job:
     @property
     def file(self) -> Path:
         """Its part."""
-        tail = f"_{self.confounding:g}" if self.kind == "confounded" else ""
+        tail = ""
+        if self.kind == "confounded":
+            tail = f"_{self.confounding:g}_{digest([], self.inflation.model_dump())}"
         return self.folder / f"{self.kind}{tail}_{self.seed}.json"
 
 

@@ -141,7 +141,7 @@ def figures(intervals: Sequence[Said]) -> dict[str, float]:
     made |= share("coverage_told", [(one.cohort, one.held) for one in own if one.votes])
     errors = [one.estimate - one.known.truth for one in mortality if one.estimate is not None]
     made["rmse_mortality"] = float(np.sqrt(np.mean(np.square(errors))))
-    words = [one for one in panel if one.gain and one.quantity == MORTALITY]
+    words = [one for one in some if one.gain and one.quantity == MORTALITY]
     wrong = [(one.cohort, one.better) for one in words if one.known.truth >= 0]
     made |= share("false_better", wrong) | {"false_better_pairs": float(len(wrong))}
     truly = [one for one in words if one.policy == BETTER]
@@ -179,7 +179,7 @@ def _quality(each: Sequence[Said], key: str) -> dict[str, float]:
 def confounded_figures(parts: Sequence[tuple[float, Part]]) -> dict[str, float]:
     """Whether bounds at the known Gamma held, and how wide the first dose's are at .25."""
     held: dict[str, list[tuple[int, bool]]] = {"first": [], "whole": []}
-    apart, widths = 0.0, []
+    apart, widths, whole, told = 0.0, [], [], []
     for number, (confounding, part) in enumerate(parts):
         for one in part["policies"].values():
             for what, each in held.items():
@@ -187,14 +187,17 @@ def confounded_figures(parts: Sequence[tuple[float, Part]]) -> dict[str, float]:
                 each.append((number, bound["low"] <= true <= bound["high"]))
                 gaps = np.abs(np.subtract(bound["alone"], bound["panel"]))
                 apart = max(apart, float(gaps.max()))
+            told += [bool(one[what]["voters"]) for what in held]
             if confounding == ASKED:
                 widths.append(one["first"]["high"] - one["first"]["low"])
+                whole.append(one["whole"]["high"] - one["whole"]["low"])
     made = share("gamma_coverage", [*held["first"], *held["whole"]])
     for what, each in held.items():
         made |= share(f"gamma_coverage_{what}", each)
-    made["gamma_one_apart"] = apart
+    made |= {"gamma_one_apart": apart, "gamma_told": float(np.mean(told))}
     if widths:
         made["gamma_width"] = float(np.mean(widths))
+        made["gamma_width_whole"] = float(np.mean(whole))
     return made
 
 

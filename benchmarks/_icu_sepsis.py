@@ -49,8 +49,7 @@ CODE = (
     "ogsrl/guardian/counts.py",
     "ogsrl/policies",
     "ogsrl/selection",
-    "ogsrl/evaluation/fqe.py",
-    "ogsrl/evaluation/fqe_parts.py",
+    "ogsrl/evaluation",
 )
 PLANNER = "planner"
 #: OGSRL where selection lets it act, else clinicians; `ogsrl` is measured whatever selection says.

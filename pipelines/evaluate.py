@@ -6,7 +6,6 @@ the test-set ledger; what shows single patients goes to private/NAME/ alone.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,9 +71,9 @@ def run(stage: Stage) -> None:
     robust = params.robust.start_steps + params.robust.steps
     with stage.progress("sensitivity, steps", robust) as update:
         about = look_closer(evaluation, generator, update)
+    _enter_ledger(stage, found)  # before anybody can see a number
     _write(stage, evaluation, true, about)
     _write_private(stage, evaluation)
-    _enter_ledger(stage, found)
 
 
 def _policies(
@@ -90,7 +89,7 @@ def _policies(
                 Deployed.of(actor, guardian, history),
                 algorithm=about.get("algorithm"),
                 seed=about.get("seed"),
-                checkpoint=about.get("step"),
+                checkpoint=_checkpoint(about.get("step")),
             ),
             directory,
         )
@@ -98,17 +97,26 @@ def _policies(
     yield one("selected", stage.model("selected"))
     report = _selection(stage)
     chosen, cloning = report["chosen"], stage.params.select.cloning
+    compared = chosen is not None and chosen["algorithm"] == cloning
     for other in report["candidates"]:
-        same = chosen is not None and other["algorithm"] == chosen["algorithm"]
         if other["chosen"]:
             continue
-        directory = stage.model(
-            "policies", other["algorithm"], f"seed_{other['seed']}", other["checkpoint"]
-        )
-        if other["finalist"] and other["algorithm"] == cloning:
+        algorithm, name = other["algorithm"], f"{other['algorithm']}_seed_{other['seed']}"
+        same = chosen is not None and algorithm == chosen["algorithm"]
+        same = same and other["checkpoint"] == chosen["checkpoint"]
+        directory = stage.model("policies", algorithm, f"seed_{other['seed']}", other["checkpoint"])
+        if other["finalist"] and algorithm == cloning and not compared:
+            compared = True
             yield one("cloning", directory)
-        elif same and other["checkpoint"] == chosen["checkpoint"]:
-            yield one(f"{other['algorithm']}_seed_{other['seed']}", directory)
+        elif same:
+            yield one(name, directory)
+        elif other["finalist"] and algorithm == cloning:
+            yield one(f"{name}_{other['checkpoint']}", directory)
+
+
+def _checkpoint(step: str | int | None) -> str | None:
+    """As selection names it; training tells the number alone."""
+    return f"step_{step}" if isinstance(step, int) else step
 
 
 def _selection(stage: Stage) -> dict[str, Any]:
@@ -165,7 +173,7 @@ def _write_private(stage: Stage, evaluation: Evaluation) -> None:
 
 def _enter_ledger(stage: Stage, found: Sequence[Found]) -> None:
     """Each policy once; what it was, and on which patients."""
-    test_set = hashlib.sha256(stage.data("prepared", "test.parquet").read_bytes()).hexdigest()
+    test_set = ledger.patients_hash(load_frame(stage, "test")["patient_id"])
     entries = [
         ledger.Entry(
             test_set=test_set,

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ogsrl.errors import OgsrlError
-from ogsrl.modeldir import MANIFEST
+from ogsrl.modeldir import CONFIG, WEIGHTS
 from pipelines.stage import Stage
 
 
@@ -23,8 +23,8 @@ class Entry:
     """One policy measured on one test set.
 
     Attributes:
-        test_set: sha256 of the prepared test patients.
-        policy: Of the manifests of actor and guardian.
+        test_set: sha256 of who the test patients are.
+        policy: Of what actor and guardian hold.
         algorithm: E.g. ogsrl; None of `no policy`.
         seed: Of its training.
         checkpoint: E.g. step_900.
@@ -38,11 +38,22 @@ class Entry:
 
 
 def policy_hash(*directories: Path) -> str:
-    """Of what acts: the manifests of these model directories."""
+    """Of what acts: all that these model directories hold, but for where a policy came from.
+
+    So a policy is one, whether it lies among its algorithm's seeds or was put forward.
+    """
     told = hashlib.sha256()
     for directory in directories:
-        told.update((directory / MANIFEST).read_bytes())
+        content = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+        content["config"].pop("about", None)
+        told.update(json.dumps(content, sort_keys=True).encode())
+        told.update((directory / WEIGHTS).read_bytes())
     return told.hexdigest()
+
+
+def patients_hash(patients: Iterable[str]) -> str:
+    """Of who they are, however their columns were prepared."""
+    return hashlib.sha256("\n".join(sorted(set(map(str, patients)))).encode()).hexdigest()
 
 
 def measured(stage: Stage) -> tuple[Entry, ...]:

@@ -74,11 +74,12 @@ class Confounding:
     recorded: Recorded
 
     def plain(self) -> dict[str, Any]:
-        """`<policy>.sensitivity.<what>.<gamma>.<field>`."""
+        """`<policy>.sensitivity.<what>.<gamma key>.<field>`."""
         told: dict[str, Any] = {}
         for what, bounds in (("first_dose", self.first), ("whole_stay", self.whole)):
             for gamma in bounds.widening:
-                told |= {f"{what}.{gamma:g}.{k}": v for k, v in self._fields(bounds, gamma)}
+                at = f"{what}.{gamma_key(gamma)}"
+                told |= {f"{at}.{k}": v for k, v in self._fields(bounds, gamma)}
         told |= {
             "first_dose.word": self.tipping.word,
             "first_dose.tipping_gamma": self.tipping.gamma,
@@ -103,6 +104,15 @@ class Confounding:
             if self.whole.at(gamma)[1].word(self.sign) != word:
                 return gamma
         return None
+
+
+def gamma_key(gamma: float) -> str:
+    """A Gamma as part of a flat key, whose parts dots divide.
+
+    >>> gamma_key(1.25)
+    'gamma_1_25'
+    """
+    return "gamma_" + f"{gamma:g}".replace(".", "_")
 
 
 def confounding(

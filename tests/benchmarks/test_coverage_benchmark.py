@@ -76,10 +76,10 @@ def test_the_panel_holds_the_truth_and_says_better_of_who_is() -> None:
 
 
 def test_better_said_of_the_worse_is_counted() -> None:
-    wrong = {**RIGHT, "worse_03": 0.15, "deadly": 0.1}
+    wrong = {**RIGHT, "worse_03": 0.15, "deadly": 0.1}  # the deadly one makes no rate small
     made = figures(said([part(RIGHT), part(wrong)], TRUTHS, PLAIN))
     assert made["false_better"] == 0.5
-    assert made["false_better_pairs"] == 4
+    assert made["false_better_pairs"] == 2
     assert made["coverage"] == pytest.approx(5 / 6)
     assert made["coverage_gain"] == pytest.approx(3 / 4)
 
@@ -121,7 +121,8 @@ def test_an_interval_of_shares_is_over_cohorts() -> None:
 
 
 def bound(low: float, high: float) -> dict[str, Any]:
-    return {"low": low, "high": high, "alone": [0.1, 0.2], "panel": [0.1, 0.201]}
+    panel = {"alone": [0.1, 0.2], "panel": [0.1, 0.201], "voters": [] if high == 1 else ["fqe"]}
+    return {"low": low, "high": high, **panel}
 
 
 def test_confounded_figures_are_of_both_bounds_and_the_width_of_the_first_at_a_quarter() -> None:
@@ -135,6 +136,8 @@ def test_confounded_figures_are_of_both_bounds_and_the_width_of_the_first_at_a_q
     assert made["gamma_coverage_first"] == 1
     assert made["gamma_coverage_whole"] == 0.5
     assert made["gamma_width"] == pytest.approx(0.15)
+    assert made["gamma_width_whole"] == pytest.approx(0.2)
+    assert made["gamma_told"] == 0.75, "a bound around no interval says nothing"
     assert made["gamma_one_apart"] == pytest.approx(0.001)
 
 

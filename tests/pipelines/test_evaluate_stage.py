@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from ogsrl.errors import OgsrlError
+from ogsrl.evaluation.asking import CLINICIANS, Grounds, Shared
+from ogsrl.evaluation.confounding import gamma_key
 from ogsrl.evaluation.report import COLUMNS
+from ogsrl.policies.deployed import Deployed
 from pipelines import evaluate, ledger, select, train
+from pipelines.models import load_behaviour
+from pipelines.parts import load_parts
 from pipelines.stage import Stage
 from tests.pipelines.test_train_stage import PARAMS, ordinal
 
@@ -83,11 +90,11 @@ def test_a_confounder_of_no_strength_changes_nothing_and_a_stronger_one_never_le
     told = json.loads(measured.report("evaluation.json").read_text(encoding="utf-8"))
     for field in ("lo", "hi", "gain.lo", "gain.hi"):
         alone = told[f"selected.mortality.{field}"]
-        assert told[f"selected.sensitivity.whole_stay.1.{field}"] == alone
+        assert told[f"selected.sensitivity.whole_stay.gamma_1.{field}"] == alone
     for what in ("whole_stay", "first_dose"):
         widths = [
-            told[f"selected.sensitivity.{what}.{gamma:g}.gain.hi"]
-            - told[f"selected.sensitivity.{what}.{gamma:g}.gain.lo"]
+            told[f"selected.sensitivity.{what}.{gamma_key(gamma)}.gain.hi"]
+            - told[f"selected.sensitivity.{what}.{gamma_key(gamma)}.gain.lo"]
             for gamma in (1, *measured.params.evaluate.gammas)
         ]
         assert widths == sorted(widths)
@@ -175,18 +182,62 @@ def test_nobody_selected_is_measured_as_somebody_who_defers(
     assert told["selected.measures.deferred_steps.estimate"] == 1
 
 
-def test_fits_that_learned_nothing_agree_with_each_other_and_do_not_vote(
+def test_fits_that_misstate_the_clinicians_do_not_vote_however_well_they_agree(
+    measured: Stage,
+) -> None:
+    test = load_parts(measured, "test")["test"]
+    history, generator = test.history, torch.Generator().manual_seed(0)
+    grounds = Grounds(test, load_behaviour(measured, history))
+    nobody = {CLINICIANS: Deployed.of(None, None, history)}
+    params = measured.params.evaluate
+    shared = Shared.of(nobody, grounds, params, generator, lambda _more: None)
+    assert shared.fitted(CLINICIANS, "mortality", gain=False).votes
+    low = {
+        name: {q: 0.0 * value + 0.1 for q, value in each.items()}
+        for name, each in shared.fqe.first_values.items()
+    }
+    wrong = replace(shared, fqe=replace(shared.fqe, first_values=low))
+    said = wrong.fitted(CLINICIANS, "mortality", gain=False)
+    assert not said.votes
+    assert "differ by 0 " in said.diagnosis
+    assert "of the clinicians they say 0.100" in said.diagnosis
+
+
+def test_every_clone_that_was_a_finalist_has_a_name_of_its_own(
     measured: Stage, tmp_path: Path
 ) -> None:
-    root = tmp_path / "idle"
+    root = tmp_path / "clones"
     shutil.copytree(measured.root, root)
-    params = yaml.safe_load((root / "params.yaml").read_text())
-    idle = FQE | {"steps": 1, "start_steps": 0, "learning_rate": 1e-9}
-    params["evaluate"] |= {"fqe": idle, "estimators": ["fqe", "pdis"]}
-    (root / "params.yaml").write_text(yaml.safe_dump(params))
     stage = Stage("evaluate", "table", root)
+    told = json.loads(stage.report("selection.json").read_text(encoding="utf-8"))
+    ours = next(one for one in told["candidates"] if one["algorithm"] == "ogsrl")
+    for one in told["candidates"]:
+        one["chosen"] = one is ours
+        one["finalist"] = one["algorithm"] == "bc" or one is ours
+    told["chosen"] = {key: ours[key] for key in ("name", "algorithm", "seed", "checkpoint")}
+    stage.report("selection.json").write_text(json.dumps(told), encoding="utf-8")
+    place = stage.model("policies", "ogsrl", f"seed_{ours['seed']}", ours["checkpoint"])
+    shutil.rmtree(stage.model("selected"))
+    shutil.copytree(place, stage.model("selected"))
     evaluate.run(stage)
     rows = pd.read_parquet(stage.report("evaluation.parquet"))
-    said = rows[(rows.estimator == "fqe") & (rows.quantity == "refusal")]
-    assert said.diagnosis.str.contains("of the clinicians they say").all()
-    assert said.diagnosis.str.startswith("no vote").all()
+    names = rows.policy.unique().tolist()
+    assert {"clinicians", "selected", "cloning"} < set(names)
+    clones = rows[rows.algorithm == "bc"].drop_duplicates("policy")
+    assert len(clones) == sum(one["algorithm"] == "bc" for one in told["candidates"])
+    assert rows.checkpoint.dropna().str.startswith("step_").all()
+    # the same weights are the same policy, put forward or not
+    assert ledger.policy_hash(place) == ledger.policy_hash(stage.model("selected"))
+    file = stage.model("selected") / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config["config"]["about"]["step"] = "another name"
+    file.write_text(json.dumps(config), encoding="utf-8")
+    assert ledger.policy_hash(place) == ledger.policy_hash(stage.model("selected"))
+    config["config"]["states"] = ["other"]
+    file.write_text(json.dumps(config), encoding="utf-8")
+    assert ledger.policy_hash(place) != ledger.policy_hash(stage.model("selected"))
+
+
+def test_a_test_set_is_who_is_in_it() -> None:
+    assert ledger.patients_hash(["b", "a", "b"]) == ledger.patients_hash(["a", "b"])
+    assert ledger.patients_hash(["a"]) != ledger.patients_hash(["a", "b"])
