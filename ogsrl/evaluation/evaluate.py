@@ -79,7 +79,7 @@ class Evaluation:
 
     @property
     def logged(self) -> dict[str, float]:
-        """By quantity: the mean over patients of what was logged, ends known."""
+        """By quantity: the mean over stays of what was logged, ends known."""
         return {name: float(self.shared.seen(name).mean()) for name in self.own[CLINICIANS]}
 
 

@@ -31,13 +31,13 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Expected:
-    """What a policy is expected to do to each of the patients followed.
+    """What a policy is expected to do: what each patient's stays make of the mean (`by_patient`).
 
     Attributes:
         each: By quantity: (patients,) expectations over the model's luck.
         steps: (patients,) expected steps.
         deferred: (patients,) expected steps deferred.
-        ever_deferred: (patients,) chance of any.
+        ever_deferred: (patients,) chance of any; as all these, below 0 for who has many stays.
     """
 
     each: Mapping[str, torch.Tensor]

@@ -94,9 +94,9 @@ class FirstDose:
         """From fitted values.
 
         Args:
-            values: (fits x networks, patients) Q(s0, x), x what the policy executes there. The
+            values: (fits x networks, stays) Q(s0, x), x what the policy executes there. The
                 mean over x where it draws: what is added bends downwards, so that is the most.
-            deferred: (patients,) or (draws, patients); widened wherever any draw acts.
+            deferred: (stays,) or (draws, stays); widened wherever any draw acts.
             low: The least that the quantity can be.
             high: The most.
         """

@@ -19,7 +19,7 @@ from ogsrl.evaluation.config import EvaluateParams
 from ogsrl.evaluation.evaluate import Grounds, Subject, evaluate
 from ogsrl.evaluation.external import drift
 from ogsrl.evaluation.fqe import first_decisions
-from ogsrl.evaluation.known import Truths
+from ogsrl.evaluation.known import truths
 from ogsrl.evaluation.report import flat, sentences, table
 from ogsrl.preparation.tensors import stay_tensors
 from ogsrl.query.model import Model
@@ -51,10 +51,21 @@ class Elsewhere:
     sentences: tuple[str, ...]
 
 
-def evaluate_elsewhere(directory: Path, file: Path, seed: int) -> Elsewhere:
-    """Measure the model in this folder on the cohort in this file."""
+def evaluate_elsewhere(
+    directory: Path, file: Path, seed: int, params: EvaluateParams | None = None
+) -> Elsewhere:
+    """Measure the model in this folder on the cohort in this file.
+
+    Args:
+        directory: Of the model, as select wrote it.
+        file: Rows, or a cohort file that says where they are.
+        seed: Everything is drawn with it.
+        params: Of evaluation; none: the defaults.
+    """
+    params = params or EvaluateParams()
     model = Model.load(directory)
-    frame, kept = _read(_cohort_of(model.cohort, file), file, seed)
+    cohort = _cohort_of(model.cohort, file)
+    frame, kept = _read(cohort, file, seed)
     preparation = model.history.preparation
     prepared = preparation.apply(frame)
     stays = stay_tensors(prepared, preparation, model.history)
@@ -76,8 +87,9 @@ def evaluate_elsewhere(directory: Path, file: Path, seed: int) -> Elsewhere:
         seed=model.about.get("seed"),
         checkpoint=model.about.get("step"),
     )
-    evaluation = evaluate([subject], grounds, EvaluateParams(), generator)
-    told = {"status": "evaluated", **kept, **flat(evaluation, Truths()), **moved.plain()}
+    evaluation = evaluate([subject], grounds, params, generator)
+    true = truths(evaluation.subjects, cohort, params.truth_patients, seed)
+    told = {"status": "evaluated", **kept, **flat(evaluation, true), **moved.plain()}
     refused = moved.refused.estimate
     lines = [
         f"{patients:,} patients; {len(moved.drifted)} of {len(moved.means)} columns have drifted"
@@ -87,7 +99,7 @@ def evaluate_elsewhere(directory: Path, file: Path, seed: int) -> Elsewhere:
         + ("" if moved.promised is None else f"; promised where it came from: {moved.promised}"),
         *sentences(evaluation),
     ]
-    return Elsewhere(table(evaluation, Truths()), told, tuple(lines))
+    return Elsewhere(table(evaluation, true), told, tuple(lines))
 
 
 def _cohort_of(model: Cohort, file: Path) -> Cohort:

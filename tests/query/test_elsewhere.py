@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from ogsrl.behaviour.config import BehaviourParams, NeuralParams
 from ogsrl.behaviour.fitting import fit as fit_behaviour
 from ogsrl.cli import main
+from ogsrl.evaluation.config import EvaluateParams
+from ogsrl.evaluation.fqe import FqeParams
 from ogsrl.evaluation.report import COLUMNS
 from ogsrl.guardian.christoffel import ChristoffelGuardian
 from ogsrl.guardian.columns import Layout
@@ -23,6 +25,7 @@ from ogsrl.policies.saved import save_policy
 from ogsrl.preparation import PrepareParams, TrainingRows
 from ogsrl.preparation import fit as fit_preparation
 from ogsrl.preparation.tensors import stay_tensors
+from ogsrl.query.elsewhere import evaluate_elsewhere
 from ogsrl.query.model import Model, save_beside
 from ogsrl.sources.simulator import simulate
 from ogsrl.spec import load_cohort
@@ -128,7 +131,11 @@ def test_a_wrong_cohort_is_told_by_name(place: Path, cohort: str, words: str) ->
     assert words in said
 
 
-def test_a_cohort_file_may_have_a_source_of_its_own(place: Path) -> None:
-    status, said = asked(place, "theirs.yaml", "--json")
-    assert status == 0, said
-    assert json.loads(said[said.index("{") :])["external.stays"] >= 60
+def test_a_cohort_file_may_have_a_source_of_its_own_and_its_truth_is_told(place: Path) -> None:
+    quick = FqeParams(fits=2, networks=1, hidden=8, steps=20, start_steps=5)
+    params = EvaluateParams(fqe=quick, truth_patients=500)
+    found = evaluate_elsewhere(place / "models", place / "theirs.yaml", 0, params)
+    assert found.told["external.stays"] >= 60
+    assert 0.1 < found.told["clinicians.mortality.truth"] < 0.3
+    assert found.told["selected.mortality.covered"] in (True, False)
+    assert found.rows.truth.notna().any()
