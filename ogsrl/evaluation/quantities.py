@@ -6,7 +6,7 @@ Called by every estimator, so that all of them mean the same; it looks at what w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -113,10 +113,8 @@ def _quantity(stays: StayTensors, name: str) -> Quantity:
         return Quantity(name, torch.zeros(len(row)), everywhere, 1.0, 0.0, 1.0)
     if name == VALUE:
         plain = Quantity(name, stays.rewards[row], everywhere, cohort.discount, 0.0, 0.0)
-        total, known = to_go(stays, plain)
-        ends = [total[known].min(), total[known].max()] if bool(known.any()) else []
-        low, high = (float(f([*ends, torch.zeros(())])) for f in (min, max))
-        return Quantity(name, plain.paid, everywhere, cohort.discount, low, high)
+        low, high = _range(stays, plain)
+        return replace(plain, low=low, high=high)
     constraint = cohort.constraints.get(name.removeprefix(COST))
     if constraint is None or not name.startswith(COST):
         known_names = ", ".join((MORTALITY, VALUE, *default_quantities(cohort)[1:]))
@@ -126,6 +124,17 @@ def _quantity(stays: StayTensors, name: str) -> Quantity:
     if constraint.kind == "share":
         return Quantity(name, paid, everywhere, 1.0, 0.0, 1.0)
     return Quantity(name, paid, ~_spent(stays, j)[row], 1.0, 0.0, 1.0, once=True)
+
+
+def _range(stays: StayTensors, value: Quantity) -> tuple[float, float]:
+    """The least and the most that a stay can be worth: by the reward, or as far as was seen."""
+    paid = stays.history.preparation.cohort.reward
+    if paid.terminal is not None and paid.step is None:
+        ends = [paid.terminal.death, paid.terminal.discharge, paid.terminal.horizon]
+    else:
+        total, known = to_go(stays, value)
+        ends = total[known].tolist()
+    return float(min([0.0, *ends])), float(max([0.0, *ends]))
 
 
 def _spent(stays: StayTensors, j: int) -> torch.Tensor:
