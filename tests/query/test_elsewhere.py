@@ -68,6 +68,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+QUICK = EvaluateParams(
+    fqe=FqeParams(fits=2, networks=1, hidden=8, steps=20, start_steps=5), truth_patients=500
+)
+
+
 def asked(place: Path, cohort: str, *more: str) -> tuple[int, str]:
     words = ["evaluate", "--model", str(place / "models"), "--cohort", str(place / cohort), *more]
     found = CliRunner().invoke(main, words)
@@ -78,10 +83,12 @@ def asked(place: Path, cohort: str, *more: str) -> tuple[int, str]:
 def told(place: Path) -> dict[str, dict[str, float]]:
     found = {}
     for name in ("alike.parquet", "older.csv"):
-        status, said = asked(place, name, "--out", str(place / Path(name).stem))
-        assert status == 0, said
-        found[name] = json.loads((place / Path(name).stem / "evaluation.json").read_text())
-    return found
+        found[name] = evaluate_elsewhere(place / "models", place / name, 0, QUICK).told
+    status, said = asked(place, "alike.parquet", "--out", str(place / "alike"))
+    assert status == 0, said
+    written = json.loads((place / "alike" / "evaluation.json").read_text())
+    assert written.keys() == found["alike.parquet"].keys()
+    return {"alike.parquet": written, "older.csv": found["older.csv"]}
 
 
 def test_patients_alike_have_not_drifted_and_older_ones_have(
@@ -132,9 +139,7 @@ def test_a_wrong_cohort_is_told_by_name(place: Path, cohort: str, words: str) ->
 
 
 def test_a_cohort_file_may_have_a_source_of_its_own_and_its_truth_is_told(place: Path) -> None:
-    quick = FqeParams(fits=2, networks=1, hidden=8, steps=20, start_steps=5)
-    params = EvaluateParams(fqe=quick, truth_patients=500)
-    found = evaluate_elsewhere(place / "models", place / "theirs.yaml", 0, params)
+    found = evaluate_elsewhere(place / "models", place / "theirs.yaml", 0, QUICK)
     assert found.told["external.stays"] >= 60
     assert 0.1 < found.told["clinicians.mortality.truth"] < 0.3
     assert found.told["selected.mortality.covered"] in (True, False)
