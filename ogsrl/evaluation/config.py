@@ -86,7 +86,7 @@ class EvaluateParams(BaseModel):
     inflation: Inflation = Field(
         Inflation(),
         description="How many times wider the intervals of cold fits are made, by what they are "
-        "of: what benchmarks.coverage found them too narrow by, on cohorts of its own.",
+        "of: what ten cohorts of the coverage benchmark's own found them too narrow by.",
     )
     truth_patients: int = Field(
         20_000,

@@ -20,7 +20,7 @@ class Terms:
     """Numerators and denominators of each patient, (patients, terms), in double precision.
 
     >>> import torch
-    >>> mean = Terms.mean(torch.tensor([1.0, 3.0, 8.0]))
+    >>> mean = Terms.weighted(torch.tensor([1.0, 3.0, 8.0]), torch.ones(3))
     >>> mean.estimate
     4.0
     >>> mean.without_each().tolist()
@@ -29,12 +29,6 @@ class Terms:
 
     numerators: torch.Tensor
     denominators: torch.Tensor
-
-    @classmethod
-    def mean(cls, values: torch.Tensor) -> Terms:
-        """The mean over patients."""
-        column = values.double()[:, None]
-        return cls(column, torch.ones_like(column))
 
     @classmethod
     def weighted(cls, values: torch.Tensor, weights: torch.Tensor) -> Terms:

@@ -4,7 +4,9 @@ Clipping makes a mean of what is never negative smaller, so with paid' in [0, 1]
 
     E[G] >= E[sum_t g^t min(w_t, c) paid'_t],  1 - E[G] >= E[min(w_T, c) (1 - G)],
 
-and empirical Bernstein bounds both means below: c is known before any weight is seen.
+and empirical Bernstein bounds both means below: c is known before any weight is seen. How many
+stays patients have on average, and have at most, is taken as known, and so is the range of a value
+where steps pay: there the bound holds as far as those are right.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from ogsrl.evaluation.terms import Terms
 
 
 def terms(record: Record) -> Terms:
-    """Each patient's V_0."""
+    """The mean of stays' V_0."""
     fitted = record.fitted
     surprise = record.weights * (record.discounted - fitted.q)
     return record.mean((record.weights_before * fitted.v + surprise).sum(1))

@@ -8,7 +8,7 @@ from ogsrl.evaluation.terms import Terms
 
 
 def terms(record: Record) -> Terms:
-    """Each patient's sum."""
+    """The mean of stays' sums."""
     return record.mean((record.weights * record.discounted).sum(1))
 
 
