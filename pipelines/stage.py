@@ -206,9 +206,17 @@ def _lock(stage: Stage) -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """End this process once dvc, or whoever started it, is gone (also when killed with -9)."""
+    """End this process once dvc, or whoever started it, is gone (also when killed with -9).
+
+    `./run` tells who that was (OGSRL_STARTER): it may be gone before this looks for it.
+    """
+    starter = os.environ.get("OGSRL_STARTER")
     chain = psutil.Process().parents()
-    named = [i for i, process in enumerate(chain) if _is_dvc(process)]
+    named = [i for i, one in enumerate(chain) if _is_dvc(one) or str(one.pid) == starter]
+    if starter not in (None, str(os.getpid())) and not named:
+        print("stage: whoever started this run is gone; nothing was done", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(143)
     watched = chain[: named[0] + 1] if named else chain[:1]
 
     def watch() -> None:

@@ -90,6 +90,27 @@ def test_a_stage_ends_when_its_parent_is_killed(noted: bool, tmp_path: Path) -> 
     process.wait()
 
 
+def test_a_stage_whose_run_is_gone_before_it_looks_does_nothing(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    stage_of = (
+        "import sys; from pathlib import Path; from pipelines.stage import *;"
+        "sys.exit(run_stage(Stage('x', 'sepsis', Path(sys.argv[1])), lambda s: print('worked')))"
+    )
+
+    def run(starter: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", stage_of, str(tmp_path)]
+        env = {**os.environ, "OGSRL_STARTER": str(starter)}
+        return subprocess.run(
+            command, cwd=REPOSITORY, env=env, capture_output=True, text=True, check=False
+        )
+
+    orphan = run(gone.pid)
+    assert (orphan.returncode, orphan.stdout) == (143, "")
+    assert "is gone" in orphan.stderr
+    assert run(os.getpid()).stdout == "worked\n"
+
+
 def test_only_locks_of_dead_processes_are_cleared(tmp_path: Path) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
