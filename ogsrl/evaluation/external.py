@@ -8,16 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
 from ogsrl.behaviour.policy import Behaviour
 from ogsrl.evaluation.clustered import Measured, Steps
 from ogsrl.guardian.protocol import Guardian
+from ogsrl.preparation.split import hash_position
 from ogsrl.preparation.tensors import StayTensors
 
+Floats = npt.NDArray[np.float64]
 #: A column has drifted where its mean is off by so many training deviations.
 FAR = 0.25
+#: A column of codes, or how often a column is charted, where so large a share of rows is moved.
+FAR_SHARE = 0.1
 #: Rows asked at a time.
 BLOCK = 8_192
 
@@ -29,6 +35,9 @@ class Drift:
     Attributes:
         means: By column: its mean here less there, in training deviations.
         deviations: By column: its deviation here over that there.
+        gaps: By column: share of rows where nothing is charted, here less there.
+        moved: By column of codes: share of rows that would have to change their code for the codes
+            to be as frequent as there, beyond what chance alone moves among so few patients.
         refused: Share of the clinicians' own steps here that the guardian refuses.
         promised: What it promised of a patient like those it was calibrated on, on average.
         log_likelihood: Mean log chance of the doses given here under the clinicians' policy, of
@@ -38,6 +47,8 @@ class Drift:
 
     means: dict[str, float]
     deviations: dict[str, float]
+    gaps: dict[str, float]
+    moved: dict[str, float]
     refused: Measured
     promised: float | None
     log_likelihood: float | None
@@ -46,13 +57,18 @@ class Drift:
     @property
     def drifted(self) -> tuple[str, ...]:
         """Columns that are far off, farthest first."""
-        far = [name for name, value in self.means.items() if abs(value) > FAR]
-        return tuple(sorted(far, key=lambda name: -abs(self.means[name])))
+        off = {name: abs(gap) / FAR_SHARE for name, gap in self.gaps.items()}
+        for found, far in ((self.means, FAR), (self.moved, FAR_SHARE)):
+            for name, value in found.items():
+                off[name] = max(off[name], abs(value) / far)
+        return tuple(sorted((name for name in off if off[name] > 1), key=lambda name: -off[name]))
 
     def plain(self) -> dict[str, Any]:
         """`drift.<name>`."""
         told: dict[str, Any] = {f"drift.mean.{name}": x for name, x in self.means.items()}
         told |= {f"drift.deviation.{name}": x for name, x in self.deviations.items()}
+        told |= {f"drift.gaps.{name}": x for name, x in self.gaps.items()}
+        told |= {f"drift.moved.{name}": x for name, x in self.moved.items()}
         told |= {f"drift.refused.{name}": x for name, x in self.refused.plain().items()}
         return told | {
             "drift.refused.promised": self.promised,
@@ -64,6 +80,7 @@ class Drift:
 
 @torch.no_grad()
 def drift(
+    frame: pd.DataFrame,
     prepared: pd.DataFrame,
     stays: StayTensors,
     behaviour: Behaviour,
@@ -73,15 +90,24 @@ def drift(
     """Compare a cohort with what a model was fitted on.
 
     Args:
-        prepared: Rows as the model's own preparation makes them: training patients have mean 0
+        frame: Rows in clinical units.
+        prepared: The same as the model's own preparation makes them: training patients have mean 0
             and deviation 1 in every numeric column.
         stays: The same rows as tensors.
         behaviour: The model's.
         guardian: The model's.
         level: Of the interval of what is refused.
     """
-    cohort = stays.history.preparation.cohort
-    numeric = [name for name, column in cohort.states.items() if column.kind == "numeric"]
+    columns = stays.history.preparation.states
+    numeric = [name for name, column in columns.items() if column.kind == "numeric"]
+    person, names = pd.factorize(frame["patient_id"])
+    half = (hash_position(names.astype(str), "ogsrl-drift") < 0.5)[person]
+    gaps, moved = {}, {}
+    for name, column in columns.items():
+        cell = column.cells(frame[name].to_numpy(np.float64, na_value=np.nan))
+        gaps[name] = float((cell == column.levels).mean()) - column.shares[-1]
+        if column.kind != "numeric":
+            moved[name] = _moved(cell, half, np.array(column.shares))
     row = stays.decision.nonzero().squeeze(1)
     asked = torch.split(row, BLOCK)
     scores = [guardian.score(stays.states[some], stays.doses[some]) for some in asked]
@@ -93,8 +119,34 @@ def drift(
     return Drift(
         means={name: float(prepared[name].mean()) for name in numeric},
         deviations={name: float(prepared[name].std()) for name in numeric},
+        gaps=gaps,
+        moved=moved,
         refused=Steps(patient, each[None], level).measured(refused),
         promised=guardian.alpha,
         log_likelihood=float(log_b[known].mean()) if bool(known.any()) else None,
         impossible=float((~known).double().mean()),
     )
+
+
+def _moved(cell: npt.NDArray[np.int64], half: npt.NDArray[np.bool_], there: Floats) -> float:
+    """Half the sum of differences of shares, less what two halves of the patients here tell.
+
+    Two halves of n/2 differ by twice as much as n do from a cohort that is much larger. What is not
+    told of there, for want of patients, is one code.
+
+    >>> cell, half = np.repeat([0, 1, 2], [20, 60, 20]), np.arange(100) % 2 == 0
+    >>> round(_moved(cell, half, np.array([0.5, 0.5, 0.0])), 3)
+    0.3
+    """
+    known = there > 0
+
+    def shares(rows: npt.NDArray[np.bool_]) -> Floats:
+        count = np.bincount(cell[rows], minlength=len(there))[: len(there)]
+        return np.append(count[known], count[~known].sum()) / max(int(rows.sum()), 1)
+
+    def distance(one: Floats, other: Floats) -> float:
+        return float(np.abs(one - other).sum()) / 2
+
+    chance = distance(shares(half), shares(~half)) / 2
+    expected = np.append(there[known], max(1 - float(there.sum()), 0.0))
+    return max(distance(shares(half | ~half), expected) - chance, 0.0)

@@ -20,12 +20,13 @@ import pyarrow as pa
 from ogsrl.constraints import attach_costs, attach_rewards
 from ogsrl.errors import PreparationError, SpecError
 from ogsrl.preparation.config import PrepareParams
+from ogsrl.preparation.coverage import cells
 from ogsrl.preparation.rows import Floats, TrainingRows
 from ogsrl.preparation.transforms import _FORWARD, ColumnTransform, DoseTransform
 from ogsrl.spec import Cohort, Static
 from ogsrl.trajectories import Stays
 
-FORMAT = 1
+FORMAT = 2
 KEYS = ("patient_id", "stay_id", "step", "site", "end", "died")
 Role = Literal["key", "state", "indicator", "dose", "given", "reward", "shaping", "cost"]
 
@@ -161,7 +162,10 @@ class Preparation:
         """Read what to_json wrote, for the same cohort."""
         try:
             content = json.loads(text)
-            states = [ColumnTransform(**entry) for entry in content["states"]]
+            states = [
+                ColumnTransform(**{**entry, "shares": tuple(entry["shares"])})
+                for entry in content["states"]
+            ]
             doses = [DoseTransform(**entry) for entry in content["doses"]]
             found = (content["format"], content["cohort"], content["version"])
             steps = int(content["history_steps"])
@@ -246,7 +250,10 @@ def _fit_column(name: str, column: Static, rows: TrainingRows) -> ColumnTransfor
     fitted = ColumnTransform(**{**asdict(fitted), "fill": fill})
     filled = fitted.filled(values, rows.stays)
     spread = float(filled.std())
-    changes: dict[str, Any] = {"constant": bool(filled.min() == filled.max())}
+    changes: dict[str, Any] = {
+        "constant": bool(filled.min() == filled.max()),
+        "shares": _shares(values, fitted, rows),
+    }
     if column.kind == "numeric":
         moved = _FORWARD[fitted.transform](filled)
         if not np.isfinite(moved).all():
@@ -265,6 +272,13 @@ def _fit_column(name: str, column: Static, rows: TrainingRows) -> ColumnTransfor
                 f"{name}: values too large to be scaled; narrow its plausible range"
             )
     return ColumnTransform(**{**asdict(fitted), **changes})
+
+
+def _shares(values: Floats, column: ColumnTransform, rows: TrainingRows) -> tuple[float, ...]:
+    cell, size = column.cells(values), column.levels + 1
+    patient = np.repeat(rows.patient, rows.stays.length)
+    counted = cells(cell, patient, size, total_known=True).rows
+    return tuple((counted / rows.stays.rows).tolist())
 
 
 def _fill(name: str, column: Static, values: Floats) -> float | None:

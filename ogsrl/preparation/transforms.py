@@ -63,6 +63,8 @@ class ColumnTransform:
         indicator: Whether the column has a `missing_<name>` beside it.
         constant: Whether training rows hold one value only.
         spread: Standard deviation in clinical units; sets the rounding of the way back.
+        shares: Of training rows, by level (numeric: charted), then the gaps; what fewer than ten
+            patients have is 0.
 
     >>> log = ColumnTransform("lactate", "numeric", "log", 0.5, 0.25, 0.2, 30.0, "carry", 1.5,
     ...                       True, False, 2.0)
@@ -82,6 +84,7 @@ class ColumnTransform:
     indicator: bool
     constant: bool
     spread: float
+    shares: tuple[float, ...] = ()
 
     def checked(self, values: Floats) -> Floats:
         """The values, if each is missing, or in range and of a known level."""
@@ -103,6 +106,16 @@ class ColumnTransform:
                     f"{self.name}: {broken} values are no code of a level; levels are whole numbers"
                 )
         return values
+
+    @property
+    def levels(self) -> int:
+        """How many levels a column of codes has; a numeric one counts as one."""
+        return 1 if self.kind == "numeric" else int(self.high) + 1
+
+    def cells(self, values: Floats) -> npt.NDArray[np.int64]:
+        """The place of each value in `shares`: its level, or the gaps' after them."""
+        known = 0.0 * values if self.kind == "numeric" else values
+        return np.where(np.isnan(known), self.levels, known).astype(np.int64)
 
     def filled(self, values: Floats, stays: Stays) -> Floats:
         """The values with every gap filled as the cohort file says."""

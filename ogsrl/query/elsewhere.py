@@ -78,7 +78,7 @@ def evaluate_elsewhere(
     generator = torch.Generator().manual_seed(seed)
     guardian = model.deployed.guardian
     assert guardian is not None  # Model.load sets one
-    moved = drift(prepared, stays, model.behaviour, guardian)
+    moved = drift(frame, prepared, stays, model.behaviour, guardian)
     grounds = Grounds(stays, model.behaviour)
     subject = Subject(
         "selected",
@@ -92,7 +92,7 @@ def evaluate_elsewhere(
     told = {"status": "evaluated", **kept, **flat(evaluation, true), **moved.plain()}
     refused = moved.refused.estimate
     lines = [
-        f"{patients:,} patients; {len(moved.drifted)} of {len(moved.means)} columns have drifted"
+        f"{patients:,} patients; {len(moved.drifted)} of {len(moved.gaps)} columns have drifted"
         + (f": {', '.join(moved.drifted)}" if moved.drifted else ""),
         "refused of the clinicians' own steps here: "
         + ("not known" if refused is None else f"{refused:.3f}")

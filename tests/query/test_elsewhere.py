@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from ogsrl.behaviour.config import BehaviourParams, NeuralParams
 from ogsrl.behaviour.fitting import fit as fit_behaviour
 from ogsrl.cli import main
+from ogsrl.evaluation import external
 from ogsrl.evaluation.config import EvaluateParams
 from ogsrl.evaluation.fqe import FqeParams
 from ogsrl.evaluation.report import COLUMNS
@@ -58,6 +60,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     other = simulate(60, 2)[list(cohort.table_columns)]
     other.to_parquet(root / "alike.parquet")
     other.assign(age=(other.age + 20).clip(upper=110)).to_csv(root / "older.csv", index=False)
+    female = other.assign(female=1, lactate=other.lactate.where(other.step % 4 == 0))
+    female.to_parquet(root / "female.parquet")
     other.drop(columns="lactate").to_parquet(root / "short.parquet")
     other[other.stay_id.isin(other.stay_id.unique()[:5])].to_parquet(root / "few.parquet")
     text = CONTRACT.read_text().replace("name: sepsis", "name: theirs")
@@ -82,13 +86,13 @@ def asked(place: Path, cohort: str, *more: str) -> tuple[int, str]:
 @pytest.fixture(scope="module")
 def told(place: Path) -> dict[str, dict[str, float]]:
     found = {}
-    for name in ("alike.parquet", "older.csv"):
+    for name in ("alike.parquet", "older.csv", "female.parquet"):
         found[name] = evaluate_elsewhere(place / "models", place / name, 0, QUICK).told
     status, said = asked(place, "alike.parquet", "--out", str(place / "alike"))
     assert status == 0, said
     written = json.loads((place / "alike" / "evaluation.json").read_text())
     assert written.keys() == found["alike.parquet"].keys()
-    return {"alike.parquet": written, "older.csv": found["older.csv"]}
+    return found | {"alike.parquet": written}
 
 
 def test_patients_alike_have_not_drifted_and_older_ones_have(
@@ -96,9 +100,31 @@ def test_patients_alike_have_not_drifted_and_older_ones_have(
 ) -> None:
     assert abs(told["alike.parquet"]["drift.mean.age"]) < 0.5
     assert told["older.csv"]["drift.mean.age"] > 1
-    alike, older = (one["drift.refused.estimate"] for one in told.values())
+    alike, older, _ = (one["drift.refused.estimate"] for one in told.values())
     assert older > alike
     assert told["alike.parquet"]["drift.refused.promised"] == 0.05
+
+
+def test_codes_and_gaps_drift_too_and_chance_does_not(told: dict[str, dict[str, float]]) -> None:
+    alike, female = told["alike.parquet"], told["female.parquet"]
+    assert female["drift.moved.female"] > 0.3
+    assert female["drift.gaps.lactate"] > 0.2
+    assert female["drift.columns"] >= alike["drift.columns"] + 2
+    moved = [value for name, value in alike.items() if name.startswith("drift.moved.")]
+    assert moved
+    assert max(moved) < 0.1
+    assert max(abs(x) for name, x in alike.items() if name.startswith("drift.gaps.")) < 0.1
+
+
+def test_many_codes_have_not_drifted_where_they_are_drawn_alike() -> None:
+    g = np.random.default_rng(3)
+    there = g.dirichlet(np.ones(700))
+    cell, half = g.choice(700, 5_000, p=there), np.arange(5_000) % 2 == 0
+    plain = np.abs(np.bincount(cell, minlength=700) / 5_000 - there).sum() / 2
+    assert plain > 0.1, "chance alone would be called drift"
+    assert external._moved(cell, half, there) < 0.03
+    other = np.where(g.random(5_000) < 0.3, 0, cell)
+    assert 0.2 < external._moved(other, half, there) < 0.3, "a cautious figure: chance is taken off"
 
 
 def test_the_form_is_that_of_the_stage(place: Path, told: dict[str, dict[str, float]]) -> None:
