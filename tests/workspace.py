@@ -13,6 +13,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 #: The same code on small numbers: what a test changes in params.yaml.
 SMALL = {
+    "threads: 2": "threads: 1",
     "kinds: [neural, boosted]": "kinds: [neural]",
     "{hidden: 256, head: 128, max_epochs: 8": "{hidden: 32, head: 16, max_epochs: 2",
     "members: 5": "members: 2",

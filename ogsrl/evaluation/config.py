@@ -25,10 +25,10 @@ class Inflation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    mortality: float = Field(1.56, ge=1, le=20)
-    value: float = Field(1.39, ge=1, le=20)
-    cost: float = Field(4.08, ge=1, le=20, description="Of every constraint.")
-    refusal: float = Field(4.99, ge=1, le=20)
+    mortality: float = Field(1.23, ge=1, le=20)
+    value: float = Field(1.0, ge=1, le=20)
+    cost: float = Field(3.38, ge=1, le=20, description="Of every constraint.")
+    refusal: float = Field(4.59, ge=1, le=20)
 
     def of(self, quantity: str) -> float:
         """That of a quantity.
