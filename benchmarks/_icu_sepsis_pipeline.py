@@ -32,7 +32,7 @@ from pipelines.params import Params, parse_params, read_params
 ROOT = Path(__file__).parents[1]
 OURS, CLONING, UNGUARDED = "ogsrl", "bc", "unguarded"
 #: Nobody is tested on these logs, since the truth is known: test patients train instead.
-SPLIT = {"train": 0.9, "calibration": 0.04, "validation": 0.06, "test": 0.0}
+SPLIT = {"train": 0.95, "calibration": 0.02, "validation": 0.03, "test": 0.0}
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import torch
 from ogsrl.behaviour.policy import Behaviour
 from ogsrl.errors import ModelError
 from ogsrl.evaluation.closer import Closer, look_closer
+from ogsrl.evaluation.config import LEAST_PATIENTS
 from ogsrl.evaluation.differing import most_different
 from ogsrl.evaluation.evaluate import Evaluation, Grounds, Subject, evaluate, work
 from ogsrl.evaluation.fqe import first_decisions
@@ -33,9 +34,6 @@ from pipelines import ledger
 from pipelines.models import load_behaviour, load_dynamics, load_guardian
 from pipelines.parts import load_frame, load_parts
 from pipelines.stage import Stage, write_frame, write_json
-
-#: Test patients below which nothing is estimated.
-LEAST_PATIENTS = 20
 
 
 @dataclass(frozen=True)

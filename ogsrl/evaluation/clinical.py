@@ -18,13 +18,13 @@ from ogsrl.errors import EstimateError
 from ogsrl.evaluation.clinical_parts import WIDE, Decided, DoseUse, dose_use, intensified
 from ogsrl.evaluation.clinical_risks import (
     HazardUse,
-    Model,
     hazard_use,
     not_evaluable,
     predicted_unsafe,
 )
 from ogsrl.evaluation.clustered import Beside, Measured, Steps, dotted
 from ogsrl.evaluation.executed import BLOCK, Executed
+from ogsrl.evaluation.rollouts import Model
 from ogsrl.policies.deployed import Decisions, Deployed
 from ogsrl.preparation.tensors import StayTensors
 from ogsrl.spec import Cohort

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from ogsrl.constraints import HazardValues, hazards
-from ogsrl.dynamics.answers import Next
 from ogsrl.errors import EstimateError
 from ogsrl.evaluation.clinical_parts import Decided
 from ogsrl.evaluation.clustered import Beside, Measured, Steps, dotted
 from ogsrl.evaluation.executed import BLOCK
-
-
-class Model(Protocol):
-    """Dynamics that can take a step."""
-
-    def step(self, states: torch.Tensor, doses: torch.Tensor, generator: torch.Generator) -> Next:
-        """What follows each row."""
-        ...
+from ogsrl.evaluation.rollouts import Model
 
 
 @dataclass(frozen=True)

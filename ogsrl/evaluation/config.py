@@ -20,6 +20,10 @@ ALL: tuple[Name, ...] = (
 )  # fmt: skip
 
 
+#: Patients below which nothing is estimated.
+LEAST_PATIENTS = 20
+
+
 class Inflation(BaseModel):
     """How many times wider intervals are made, by what they are of; gains alike."""
 

@@ -15,7 +15,7 @@ import torch
 
 from ogsrl.contracts import Contract
 from ogsrl.errors import EstimateError, SpecError
-from ogsrl.evaluation.config import EvaluateParams
+from ogsrl.evaluation.config import LEAST_PATIENTS, EvaluateParams
 from ogsrl.evaluation.evaluate import Grounds, Subject, evaluate
 from ogsrl.evaluation.external import drift
 from ogsrl.evaluation.fqe import first_decisions
@@ -27,8 +27,6 @@ from ogsrl.sources import SourceSettings, open_source
 from ogsrl.spec import Cohort, load_cohort
 from ogsrl.spec.model import Source
 
-#: Patients below which nothing is estimated.
-LEAST_PATIENTS = 20
 #: Of a cohort file, what must be the model's: all that its columns mean.
 SAME = (
     "time_step_hours", "max_steps", "discount", "static", "observations", "actions", "outcome",
