@@ -46,10 +46,11 @@ CONFOUNDING = (0.0, 0.25, 0.5, 1.0)
 #: Code that a part depends on.
 CODE = (
     *(f"ogsrl/{name}" for name in ("behaviour", "dynamics", "evaluation", "guardian", "policies")),
-    "ogsrl/preparation",
-    "ogsrl/sources/simulator",
+    *(f"ogsrl/{name}" for name in ("preparation", "selection", "sources/simulator", "spec")),
+    "ogsrl/constraints.py",
     "benchmarks/_coverage_cohorts.py",
     "benchmarks/_coverage_policies.py",
+    "benchmarks/_truth_training.py",
 )
 _LONG, _SHORT = "hidden: 64, start_steps: 200, steps: 1500", "hidden: 8, steps: 20"
 

@@ -38,7 +38,7 @@ LIGHT: tuple[Name, ...] = ("pdis", "pdis_clipped", "wis", "cwpdis")
 #: Asked about unrecorded confounders.
 CONFOUNDED = (OURS, BETTER, MUCH_WORSE)
 #: Cold fits as they are.
-PLAIN = Inflation(mortality=1, value=1, cost=1, refusal=1)
+PLAIN = Inflation.model_validate(dict.fromkeys(Inflation.model_fields, 1))
 #: What is kept of an estimate.
 FIELDS = ("estimate", "low", "high", "ess", "max_weight", "votes")
 

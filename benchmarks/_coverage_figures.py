@@ -78,8 +78,9 @@ def _of(number: int, part: Part, truths: Truths, inflation: Inflation) -> Iterat
                     continue
                 about = (number, policy, quantity)
                 gain = which == "gain"
+                wider = inflation.of(quantity, gain=gain)
                 made = [
-                    _one(about, name, gain, _inflated(name, one, inflation.of(quantity)), true)
+                    _one(about, name, gain, _inflated(name, one, wider), true)
                     for name, one in estimates.items()
                 ]
                 yield from made
@@ -110,7 +111,7 @@ def _panel(about: tuple[int, str, str], gain: bool, made: Sequence[Said], true: 
 def fitted_inflation(intervals: Sequence[Said], level: float = 0.95) -> dict[str, float]:
     """How many times wider cold fits' intervals must be, by what they are of: at least 1.
 
-    By kind of quantity, policies and their gains together; beside it of each quantity alone.
+    By kind of quantity, of policies' own and of gains; beside it of each quantity alone.
 
     Args:
         intervals: Of cohorts of its own, not inflated.
@@ -121,9 +122,8 @@ def fitted_inflation(intervals: Sequence[Said], level: float = 0.95) -> dict[str
         if one.estimator == FQE and _counts(one) and one.estimate is not None:
             half = max(one.high - one.estimate, 1e-12)
             apart = abs(one.estimate - one.known.truth) / half
-            names = kind(one.quantity), f"{one.quantity}_{'gain' if one.gain else 'own'}"
-            for name in names:
-                ratios.setdefault(name, []).append(apart)
+            for name in {kind(one.quantity), one.quantity}:
+                ratios.setdefault(name + "_gain" * one.gain, []).append(apart)
     return {name: max(float(np.quantile(each, level)), 1.0) for name, each in ratios.items()}
 
 
@@ -179,12 +179,17 @@ def _quality(each: Sequence[Said], key: str) -> dict[str, float]:
 def confounded_figures(parts: Sequence[tuple[float, Part]]) -> dict[str, float]:
     """Whether bounds at the known Gamma held, and how wide the first dose's are at .25."""
     held: dict[str, list[tuple[int, bool]]] = {"first": [], "whole": []}
+    speaking, alone = [], []  # who says nothing holds anything, and so may what is not widened
     apart, widths, whole, told = 0.0, [], [], []
     for number, (confounding, part) in enumerate(parts):
         for one in part["policies"].values():
             for what, each in held.items():
                 bound, true = one[what], one[f"{what}_truth"]
                 each.append((number, bound["low"] <= true <= bound["high"]))
+                if bound["voters"]:
+                    speaking.append(each[-1])
+                    if confounding > 0:
+                        alone.append((number, bound["alone"][0] <= true <= bound["alone"][1]))
                 gaps = np.abs(np.subtract(bound["alone"], bound["panel"]))
                 apart = max(apart, float(gaps.max()))
             told += [bool(one[what]["voters"]) for what in held]
@@ -194,6 +199,8 @@ def confounded_figures(parts: Sequence[tuple[float, Part]]) -> dict[str, float]:
     made = share("gamma_coverage", [*held["first"], *held["whole"]])
     for what, each in held.items():
         made |= share(f"gamma_coverage_{what}", each)
+    made |= share("gamma_coverage_told", speaking)
+    made |= share("gamma_coverage_not_widened", alone)
     made |= {"gamma_one_apart": apart, "gamma_told": float(np.mean(told))}
     if widths:
         made["gamma_width"] = float(np.mean(widths))

@@ -46,16 +46,20 @@ CODE = (
     "ogsrl/behaviour",
     "ogsrl/dynamics/counts.py",
     "ogsrl/dynamics/told.py",
-    "ogsrl/guardian/counts.py",
+    "ogsrl/guardian",
+    "ogsrl/spec",
+    "ogsrl/constraints.py",
     "ogsrl/policies",
     "ogsrl/selection",
     "ogsrl/evaluation",
 )
 PLANNER = "planner"
+#: The same with OGSRL's own support, which was set on development seeds: it did not choose blindly.
+INFORMED = "planner_same_support"
 #: OGSRL where selection lets it act, else clinicians; `ogsrl` is measured whatever selection says.
 PUT_FORWARD = "put_forward"
 #: In the order of the table.
-POLICIES = (OURS, PUT_FORWARD, PLANNER, "bc", "unguarded", "greedy", "penalised")
+POLICIES = (OURS, PUT_FORWARD, PLANNER, INFORMED, "bc", "unguarded", "greedy", "penalised")
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,12 @@ def measure(job: Job) -> dict[str, Any]:
     made_of = process()
     table = logged(made_of, job.trajectories, job.seed, cohort.max_steps, cohort.time_step_hours)
     made, logs = make(table, cohort, params, job.seed), Logs.of(table)
-    plans = {PLANNER: reference(logs), "greedy": greedy(logs), "penalised": penalised(logs)}
+    plans = {
+        PLANNER: reference(logs),
+        INFORMED: reference(logs, params.algorithms[OURS].ogsrl.least_patients),
+        "greedy": greedy(logs),
+        "penalised": penalised(logs),
+    }
     treated = {
         PUT_FORWARD: _deployed(made.chosen),
         **{name: _deployed(deployed) for name, deployed in made.deployed.items()},

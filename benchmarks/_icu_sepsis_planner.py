@@ -146,8 +146,13 @@ class Planned:
     settings: Mapping[str, float]
 
 
-def reference(logs: Logs) -> Planned:
-    """Support of n, transitions shrunk by k: k tells risk best, n plans best, in other patients."""
+def reference(logs: Logs, support: int | None = None) -> Planned:
+    """Support of n, transitions shrunk by k: k tells risk best, n plans best, in other patients.
+
+    Args:
+        logs: All there are.
+        support: n; None: it is chosen.
+    """
     folds = [
         (logs.where(logs.patient % FOLDS != f), logs.where(logs.patient % FOLDS == f))
         for f in range(FOLDS)
@@ -160,11 +165,11 @@ def reference(logs: Logs) -> Planned:
             told = fitted.model(k) @ risk
             errors[k] += float((second - 2 * told * first + held.pairs * told**2).sum())
     k = min(errors, key=lambda one: errors[one])
-    worth = dict.fromkeys(SUPPORTS, 0.0)
+    worth = dict.fromkeys(SUPPORTS if support is None else (support,), 0.0)
     free = np.zeros((STATES, COMBINATIONS))
     for fitted, held in folds:
         model, judge = fitted.model(k), held.model(JUDGED_BY)
-        for n in SUPPORTS:
+        for n in worth if len(worth) > 1 else ():
             allowed = fitted.pairs >= max(1.0, n * (FOLDS - 1) / FOLDS)
             worth[n] += survival(held, judge, planned(fitted, model, allowed, free))
     n = max(worth, key=lambda one: worth[one])

@@ -1,6 +1,7 @@
 """The `ogsrl` command: one group a topic, each command a few lines around the library.
 
-A mistake that a user can mend ends with exit code 2 and a message on stderr, never a traceback.
+A mistake that a user can mend ends with exit code 2 and a message on stderr, never a traceback;
+a defect of the program with 70, without its message, which could quote a patient's value.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from ogsrl.errors import OgsrlError, SourceError
+from ogsrl.errors import DEFECT, OgsrlError, SourceError, without_values
 from ogsrl.spec import CohortFileError, load_cohort
 from ogsrl.spec.draft import draft
 from ogsrl.spec.hints import hints
@@ -34,12 +35,19 @@ class OgsrlGroup(click.Group):
         except OgsrlError as error:
             click.echo(str(error), err=True)
             context.exit(MISTAKE)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except Exception as error:
+            for line in without_values(error):
+                click.echo(line, err=True)
+            context.exit(DEFECT)
 
 
 @click.group(
     cls=OgsrlGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 2 mistake. Example: ogsrl spec show data_contracts/sepsis.yaml",
+    epilog="Exit codes: 0 done, 2 mistake, 70 a defect of ours. "
+    "Example: ogsrl spec show data_contracts/sepsis.yaml",
 )
 @click.version_option(package_name="ogsrl")
 def main() -> None:

@@ -4,6 +4,15 @@ A message names the column or key, says what was found and how often, and what t
 never contains a patient's value or identifier: counts and names only.
 """
 
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+
+#: Exit status of a defect of the program.
+DEFECT = 70
+
 
 class OgsrlError(Exception):
     """Base of all errors that a user can mend; shown without a traceback."""
@@ -43,3 +52,18 @@ class SupportError(ModelError):
 
 class EstimateError(OgsrlError):
     """What a policy would come to cannot be said from these logs."""
+
+
+def without_values(error: Exception) -> list[str]:
+    """Lines that say where a defect showed itself, without its message, which may quote a patient.
+
+    OGSRL_DEBUG=1 raises it instead.
+    """
+    if os.environ.get("OGSRL_DEBUG"):
+        raise error
+    lines = [f"unexpected {type(error).__name__}, a defect of the program:"]
+    for frame in traceback.extract_tb(error.__traceback__):
+        name = Path(frame.filename)
+        lines.append(f"  {name.parent.name}/{name.name}:{frame.lineno} in {frame.name}")
+    hint = "its message is withheld, since it may quote a patient's value; OGSRL_DEBUG=1 shows it"
+    return [*lines, hint]

@@ -21,6 +21,7 @@ from ogsrl.guardian.config import GuardianParams
 from ogsrl.policies.config import AlgorithmParams, TrainParams
 from ogsrl.preparation import PrepareParams
 from ogsrl.selection.config import SelectParams
+from ogsrl.spec.model import overridden
 
 COHORT_NAME = r"^[a-z][a-z0-9_]{0,39}$"
 CohortName = Annotated[str, Field(pattern=COHORT_NAME)]
@@ -89,7 +90,7 @@ def parse_params(values: Mapping[str, Any], overrides: Mapping[str, Any], where:
             f"{where}: overrides.train.algorithms: dvc.yaml makes a stage of each algorithm of "
             "params.yaml; set train.algorithms there, or with `dvc exp run -S train.algorithms=...`"
         )
-    merged = _merge(values, overrides)
+    merged = overridden(values, overrides)
     try:
         return Params.model_validate(merged)
     except ValidationError as error:
@@ -108,15 +109,6 @@ def read_params(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SpecError(f"{path.name}: must be a mapping of parameters")
     return values
-
-
-def _merge(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
-    for key, value in overrides.items():
-        old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type] # both checked
-    return merged
 
 
 def _message(item: Any, where: str) -> str:

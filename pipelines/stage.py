@@ -13,7 +13,6 @@ import shutil
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ import pandas as pd
 import psutil
 from tqdm import tqdm
 
-from ogsrl.errors import OgsrlError
+from ogsrl.errors import DEFECT, OgsrlError, without_values
 from ogsrl.spec import Cohort, load_cohort
 from pipelines.params import Params, parse_params, read_params
 
@@ -163,27 +162,10 @@ def run_stage(stage: Stage, work: Callable[[Stage], None]) -> int:
         print(f"{stage.name}: interrupted; nothing half-written is left", file=sys.stderr)
         return 130
     except Exception as error:
-        if os.environ.get("OGSRL_DEBUG"):
-            raise
-        _show_without_values(stage, error)
-        return 70
+        for line in without_values(error):
+            print(f"{stage.name}: {line}", file=sys.stderr)
+        return DEFECT
     return 0
-
-
-def _show_without_values(stage: Stage, error: Exception) -> None:
-    frames = traceback.extract_tb(error.__traceback__)
-    print(
-        f"{stage.name}: unexpected {type(error).__name__}, a defect of the program:",
-        file=sys.stderr,
-    )
-    for frame in frames:
-        name = Path(frame.filename)
-        print(f"  {name.parent.name}/{name.name}:{frame.lineno} in {frame.name}", file=sys.stderr)
-    print(
-        f"{stage.name}: its message is withheld, since it may quote a patient's value; "
-        "OGSRL_DEBUG=1 shows it",
-        file=sys.stderr,
-    )
 
 
 @contextmanager

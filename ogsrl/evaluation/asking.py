@@ -18,6 +18,7 @@ from ogsrl.evaluation.estimators import WEIGHTED, WITH_VALUES, Asked, Estimate
 from ogsrl.evaluation.estimators.fitted import LARGEST_SPREAD, Fits, estimate
 from ogsrl.evaluation.executed import Executed
 from ogsrl.evaluation.fqe import Fqe, Sampling, fit_fqe
+from ogsrl.evaluation.fqe_table import is_table, never_given
 from ogsrl.evaluation.intervals import Interval, Samples
 from ogsrl.evaluation.quantities import (
     REFUSAL,
@@ -37,6 +38,8 @@ from ogsrl.preparation.tensors import StayTensors
 #: The clinicians themselves, as they are told.
 CLINICIANS = "clinicians"
 FITTED, ROLLOUTS = "fqe", "rollouts"
+#: Share of decisions that nobody was ever given, above which tables say nothing.
+LARGEST_UNSEEN = 0.05
 #: So many standard errors are no chance.
 SURELY = 2.0
 
@@ -50,12 +53,15 @@ class Grounds:
         behaviour: b, of training patients.
         train: Training patients, for fitted values; None: estimators with values are not asked.
         model: Dynamics; None: `rollouts` is not asked.
+        foreign: Whether the patients are of another place than b: then weights, which rest on b,
+            have no vote, and fits are off by at least what they miss of what was logged.
     """
 
     test: StayTensors
     behaviour: Behaviour
     train: StayTensors | None = None
     model: Model | None = None
+    foreign: bool = False
 
 
 def asked_quantities(grounds: Grounds) -> tuple[str, ...]:
@@ -153,13 +159,21 @@ class Shared:
         wanted = list(self.wanted.values())
         return records(test, self.layout, mine, self.log_b, smoothing, wanted, fitted)
 
+    def trusted(self, weighted: Estimate) -> Estimate:
+        """The same; without a vote where b is of another place."""
+        if not self.grounds.foreign:
+            return weighted
+        told = "its weights rest on the clinicians of another place"
+        said = f"{weighted.diagnosis}; {told}" if weighted.diagnosis else told
+        return replace(weighted, votes=False, diagnosis=said)
+
     def fitted(self, name: str, quantity: str, *, gain: bool) -> Estimate:
         """What cold fits say."""
         values = by_patient(self.fqe.first_values[name][quantity], self.fqe.patients)
-        return self.fits(values, quantity, gain=gain)
+        return self.fits(name, values, quantity, gain=gain)
 
-    def fits(self, of_policy: torch.Tensor, quantity: str, *, gain: bool) -> Estimate:
-        """The same of (networks, patients) values."""
+    def fits(self, name: str, of_policy: torch.Tensor, quantity: str, *, gain: bool) -> Estimate:
+        """The same of (networks, patients) values of a policy, whose doses they rest on."""
         one = self.wanted[quantity]
         low, high = one.low, one.high
         if gain:
@@ -167,9 +181,12 @@ class Shared:
             of_policy = of_policy - by_patient(theirs, self.fqe.patients)
             low, high = low - high, high - low
         steps = int(self.grounds.test.decision.sum())
-        doubt = self.doubt(quantity)
-        fits = Fits(of_policy, self.fqe.params.networks, steps, low, high, gain, doubt)
-        return estimate(fits, self.params.confidence, self.params.inflation.of(quantity))
+        doubt = self.doubt(quantity) or self.unseen(name)
+        off = abs(self.said(quantity) - float(self.seen(quantity).mean()))
+        missed = off if self.grounds.foreign else 0.0
+        fits = Fits(of_policy, self.fqe.params.networks, steps, low, high, gain, doubt, missed)
+        inflation = self.params.inflation.of(quantity, gain=gain)
+        return estimate(fits, self.params.confidence, inflation)
 
     def seen(self, quantity: str) -> torch.Tensor:
         """(patients,) what was logged; of refusals, those of one who always defers."""
@@ -182,14 +199,29 @@ class Shared:
         of_stay.index_add_(0, layout.stay, paid * one.discount**layout.step)
         return by_patient(of_stay[None], layout.patient)[0]
 
+    def said(self, quantity: str) -> float:
+        """What fits say of the clinicians."""
+        theirs = self.fqe.first_values[CLINICIANS][quantity]
+        return float(by_patient(theirs, self.fqe.patients).mean())
+
+    def unseen(self, name: str) -> str | None:
+        """Why fits are not to be believed of a policy that gives what nobody was given.
+
+        Of a table, which says of such doses what it says of the code.
+        """
+        if not is_table(self.grounds.test.history):
+            return None
+        share = never_given(self.executed[name], self.grounds.test, self.grounds.train)
+        if share <= LARGEST_UNSEEN:
+            return None
+        return f"{share:.3f} of its decisions give what nobody in that state was given"
+
     def doubt(self, quantity: str) -> str | None:
         """Why fits are not to be believed, if what they say of clinicians is not what was seen.
 
         Fits that learned too little agree with each other all the same.
         """
-        one, seen = self.wanted[quantity], self.seen(quantity)
-        theirs = self.fqe.first_values[CLINICIANS][quantity]
-        said = float(by_patient(theirs, self.fqe.patients).mean())
+        one, seen, said = self.wanted[quantity], self.seen(quantity), self.said(quantity)
         mean, error = float(seen.mean()), float(seen.std()) / math.sqrt(len(seen))
         apart = abs(said - mean)
         if apart <= max(LARGEST_SPREAD * (one.high - one.low), SURELY * error):
@@ -265,7 +297,8 @@ class Case:
                 if rolled:
                     found[name] = rolled
             elif name not in WITH_VALUES or shared.values is not None:
-                found[name] = WEIGHTED[name](self.records[quantity], shared.asked(gain=gain))
+                weighted = WEIGHTED[name](self.records[quantity], shared.asked(gain=gain))
+                found[name] = shared.trusted(weighted)
         return found
 
     def first_dose(self, quantity: str, *, gain: bool) -> dict[str, Estimate]:
@@ -277,12 +310,14 @@ class Case:
         ratio = torch.ones_like(record.ratio)
         ratio[:, 0] = record.ratio[:, 0]
         found: dict[str, Estimate] = {
-            name: WEIGHTED[name](replace(record, ratio=ratio), shared.asked(gain=gain))
+            name: shared.trusted(
+                WEIGHTED[name](replace(record, ratio=ratio), shared.asked(gain=gain))
+            )
             for name in shared.params.estimators
             if name in WEIGHTED and name not in WITH_VALUES
         }
         values = by_patient(self.first_values(quantity), shared.fqe.patients)
-        return {FITTED: shared.fits(values, quantity, gain=gain), **found}
+        return {FITTED: shared.fits(self.name, values, quantity, gain=gain), **found}
 
     def first_values(self, quantity: str) -> torch.Tensor:
         """(networks, stays) of the clinicians, at the first doses that the policy would give."""
@@ -299,4 +334,5 @@ class Case:
             made = self.records if first else shared.records(self.name, bandwidth)
             for name in shared.params.estimators:
                 if name in WEIGHTED and (name not in WITH_VALUES or shared.values is not None):
-                    yield name, bandwidth, WEIGHTED[name](made[decisive], shared.asked(gain=False))
+                    weighted = WEIGHTED[name](made[decisive], shared.asked(gain=False))
+                    yield name, bandwidth, shared.trusted(weighted)

@@ -142,8 +142,10 @@ def measure(
         return some.among(where).beside(mine, theirs.double())
 
     return Clinical(
-        concordance=some.measured(torch.stack([*close.values()]).all(0)),
-        concordance_by_dose={name: some.measured(same) for name, same in close.items()},
+        concordance=some.measured(torch.stack([*close.values()]).all(0), charted=True),
+        concordance_by_dose={
+            name: some.measured(same, charted=True) for name, same in close.items()
+        },
         tolerance=tolerance,
         intensified=more(any_unsafe.any(0)),
         intensified_safe=more(~any_unsafe.any(0)),

@@ -25,22 +25,25 @@ LEAST_PATIENTS = 20
 
 
 class Inflation(BaseModel):
-    """How many times wider intervals are made, by what they are of; gains alike."""
+    """How many times wider intervals are made: of a policy's own numbers, and of its gains."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    mortality: float = Field(1.23, ge=1, le=20)
+    mortality: float = Field(1.0, ge=1, le=20)
     value: float = Field(1.0, ge=1, le=20)
     cost: float = Field(3.38, ge=1, le=20, description="Of every constraint.")
     refusal: float = Field(4.59, ge=1, le=20)
+    mortality_gain: float = Field(1.58, ge=1, le=20)
+    value_gain: float = Field(1.04, ge=1, le=20)
+    cost_gain: float = Field(4.0, ge=1, le=20)
 
-    def of(self, quantity: str) -> float:
-        """That of a quantity.
+    def of(self, quantity: str, *, gain: bool) -> float:
+        """That of a quantity; nobody gains refusals.
 
-        >>> Inflation(cost=2.0).of("cost:hypoxia")
-        2.0
+        >>> Inflation(cost=2.0, cost_gain=3.0).of("cost:hypoxia", gain=True)
+        3.0
         """
-        found: float = getattr(self, kind(quantity))
+        found: float = getattr(self, kind(quantity) + "_gain" * gain)
         return found
 
 

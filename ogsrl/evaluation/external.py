@@ -16,6 +16,7 @@ import torch
 from ogsrl.behaviour.policy import Behaviour
 from ogsrl.evaluation.clustered import Measured, Steps
 from ogsrl.guardian.protocol import Guardian
+from ogsrl.preparation.coverage import MIN_PATIENTS
 from ogsrl.preparation.split import hash_position
 from ogsrl.preparation.tensors import StayTensors
 
@@ -35,29 +36,30 @@ class Drift:
     Attributes:
         means: By column: its mean here less there, in training deviations.
         deviations: By column: its deviation here over that there.
-        gaps: By column: share of rows where nothing is charted, here less there.
+        gaps: By column: share of rows where nothing is charted, here less there; None where one to
+            nine patients have any.
         moved: By column of codes: share of rows that would have to change their code for the codes
             to be as frequent as there, beyond what chance alone moves among so few patients.
         refused: Share of the clinicians' own steps here that the guardian refuses.
         promised: What it promised of a patient like those it was calibrated on, on average.
         log_likelihood: Mean log chance of the doses given here under the clinicians' policy, of
             those that have any.
-        impossible: Share of steps whose doses that policy gives no chance.
+        impossible: Share of steps whose doses that policy gives no chance; None as in gaps.
     """
 
     means: dict[str, float]
     deviations: dict[str, float]
-    gaps: dict[str, float]
+    gaps: dict[str, float | None]
     moved: dict[str, float]
     refused: Measured
     promised: float | None
     log_likelihood: float | None
-    impossible: float
+    impossible: float | None
 
     @property
     def drifted(self) -> tuple[str, ...]:
         """Columns that are far off, farthest first."""
-        off = {name: abs(gap) / FAR_SHARE for name, gap in self.gaps.items()}
+        off = {name: abs(gap or 0.0) / FAR_SHARE for name, gap in self.gaps.items()}
         for found, far in ((self.means, FAR), (self.moved, FAR_SHARE)):
             for name, value in found.items():
                 off[name] = max(off[name], abs(value) / far)
@@ -102,10 +104,12 @@ def drift(
     numeric = [name for name, column in columns.items() if column.kind == "numeric"]
     person, names = pd.factorize(frame["patient_id"])
     half = (hash_position(names.astype(str), "ogsrl-drift") < 0.5)[person]
-    gaps, moved = {}, {}
+    gaps: dict[str, float | None] = {}
+    moved = {}
     for name, column in columns.items():
         cell = column.cells(frame[name].to_numpy(np.float64, na_value=np.nan))
-        gaps[name] = float((cell == column.levels).mean()) - column.shares[-1]
+        here = _share(cell == column.levels, person)
+        gaps[name] = None if here is None else here - column.shares[-1]
         if column.kind != "numeric":
             moved[name] = _moved(cell, half, np.array(column.shares))
     row = stays.decision.nonzero().squeeze(1)
@@ -124,8 +128,14 @@ def drift(
         refused=Steps(patient, each[None], level).measured(refused),
         promised=guardian.alpha,
         log_likelihood=float(log_b[known].mean()) if bool(known.any()) else None,
-        impossible=float((~known).double().mean()),
+        impossible=_share((~known).numpy(), patient.numpy()),
     )
+
+
+def _share(rows: npt.NDArray[np.bool_], person: npt.NDArray[np.int64]) -> float | None:
+    """Of rows; None where those of one to nine people are."""
+    few = 0 < len(np.unique(person[rows])) < MIN_PATIENTS
+    return None if few else float(rows.mean())
 
 
 def _moved(cell: npt.NDArray[np.int64], half: npt.NDArray[np.bool_], there: Floats) -> float:

@@ -202,14 +202,16 @@ def fit_fqe(
         inputs = Inputs.of(stays, params.dose_weight)
         networks = Networks.drawn(task, inputs, params, sampling.folds, generator)
     fold = _folds(task, params, sampling.folds, generator)
+    if networks is None:
+        fold = fold[:1].expand_as(fold)  # tables of samples are centred: see Tables.centred_on
     pools = _pools(task, params, fold, generator, resample=sampling.resample)
     answers: Networks | Tables
     if networks is None:
         asked = task, stays.history, policies, known_chances(behaviour), names
         answers = solve(*asked, pools)
         if sampling.resample:
-            whole = _pools(task, params, fold, generator, resample=False)
-            answers = answers.centred_on(solve(*asked, whole))
+            whole = _pools(task, params, fold[:1], generator, resample=False)
+            answers = answers.centred_on(solve(*asked, whole), params.fits, task)
         if progress is not None:
             progress(params.start_steps + params.steps)
     else:

@@ -14,12 +14,14 @@ import torch
 
 from ogsrl.dynamics.counts import has_counts
 from ogsrl.errors import ModelError
+from ogsrl.evaluation.executed import Executed
 from ogsrl.evaluation.fqe_parts import Task
 from ogsrl.evaluation.quantities import REFUSAL
 from ogsrl.policies.codes import DoseLevels, StateCodes
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.table import Acting, acting, pairs
 from ogsrl.preparation.history import History
+from ogsrl.preparation.tensors import StayTensors
 
 #: Decisions that what follows a code, whatever was given, stands for beside those of each dose.
 POOLED = 1.0
@@ -48,6 +50,30 @@ def is_table(history: History) -> bool:
     return has_counts(history.preparation.cohort) and len(history.columns) == 1
 
 
+def never_given(executed: Executed, stays: StayTensors, others: StayTensors | None) -> float:
+    """Share of a policy's own decisions whose dose none of these patients had in that code.
+
+    Args:
+        executed: What it does in every row of `stays`.
+        stays: Whole stays.
+        others: More patients of the same layout.
+    """
+    levels = DoseLevels.of(stays.history)
+    (codes,) = StateCodes.of(stays.history).levels.values()
+    given = torch.zeros(codes, len(levels), dtype=torch.bool)
+    for some in (stays, others):
+        if some is not None:
+            made = some.transitions()
+            given[made.states[:, 0].long(), levels.codes(made.doses)] = True
+    asked = stays.decision.nonzero().squeeze(1)
+    state = stays.states[asked, 0].long()
+    new = [
+        ~given[state, levels.codes(doses[asked])] & ~deferred[asked]
+        for doses, deferred in zip(executed.doses, executed.deferred, strict=True)
+    ]
+    return float(torch.stack(new).double().mean())
+
+
 @dataclass(frozen=True)
 class Tables:
     r"""Q(s, a) of each policy, network and quantity, of the decisions that the network was fed.
@@ -66,14 +92,21 @@ class Tables:
     levels: DoseLevels
     worth: torch.Tensor
 
-    def centred_on(self, whole: Tables) -> Tables:
-        """The same scatter around what the whole samples say.
+    def centred_on(self, whole: Tables, fits: int, task: Task) -> Tables:
+        """The same scatter around what the whole samples say, fold by fold, within the range.
 
         Of a sample drawn with replacement a third of the patients are missing, and with them what
         some doses were followed by: tables of samples are drawn towards what follows the code.
+
+        Args:
+            whole: Of one fit, fed all that these fits' samples were drawn from.
+            fits: How many there are here, all parting patients into the same folds: nobody is in
+                their own value.
+            task: Its ranges.
         """
-        off = (whole.worth - self.worth).mean(1, keepdim=True)
-        return replace(self, worth=self.worth + off)
+        each = self.worth.view(len(self.worth), fits, -1, *self.worth.shape[2:])
+        worth = each + (whole.worth - each.mean(1))[:, None]
+        return replace(self, worth=worth.clip(task.low, task.high).flatten(1, 2))
 
     def values(self, policy: int, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
         """(networks, rows, quantities) Q."""

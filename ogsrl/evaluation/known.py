@@ -67,7 +67,7 @@ def truths(
     if not known(cohort) or not patients:
         return Truths()
     if knows_icu_sepsis(cohort):
-        return _exact(subjects)
+        return _exact(subjects, cohort)
     config = simulator_config(cohort)
     each: dict[str, dict[str, Floats]] = {}
     for one in subjects:
@@ -85,9 +85,9 @@ def truths(
     return Truths(own, gains)
 
 
-def _exact(subjects: Sequence[Subject]) -> Truths:
+def _exact(subjects: Sequence[Subject], cohort: Cohort) -> Truths:
     """Of a process that is known: nothing is drawn."""
-    found = {one.name: dict(icu_sepsis_truth(one.deployed).quantities) for one in subjects}
+    found = {one.name: dict(icu_sepsis_truth(one.deployed, cohort).quantities) for one in subjects}
     theirs = found[CLINICIANS]
     own = {name: {q: Known(x, 0.0) for q, x in each.items()} for name, each in found.items()}
     gains = {

@@ -16,7 +16,6 @@ from ogsrl.dynamics.counts import unsafe_codes
 from ogsrl.evaluation.quantities import COST, MORTALITY, REFUSAL, VALUE
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.table import acting
-from ogsrl.preparation.history import History
 from ogsrl.sources.icu_sepsis import STATES, deadly_of, evaluated, ever, occupancy, process
 from ogsrl.sources.icu_sepsis.published import Floats, Process
 from ogsrl.spec import Cohort
@@ -50,15 +49,13 @@ def knows_icu_sepsis(cohort: Cohort) -> bool:
     return cohort.source.kind == "icu_sepsis"
 
 
-def icu_sepsis_truth(deployed: Deployed) -> ExactTruth:
-    """What is true of a policy; where it defers, the package's own clinicians act.
+def icu_sepsis_truth(deployed: Deployed, cohort: Cohort) -> ExactTruth:
+    """What is true of a policy in a cohort's process; where it defers, its own clinicians act.
 
     Of clinicians alone: a `Deployed` of no actor, whose every step counts as deferred. Mortality is
     that of stays to their end; the share of stays longer than the cohort's horizon is in
     `sources.icu_sepsis.logs`.
     """
-    history = deployed.history
-    cohort = history.preparation.cohort
     known = process(deadly=deadly_of(cohort))
     does = acting(deployed)
     policy = does.treated(torch.from_numpy(known.clinicians.copy())).numpy()
@@ -66,7 +63,7 @@ def icu_sepsis_truth(deployed: Deployed) -> ExactTruth:
     exact = evaluated(known, policy)
     refused = float(exact.visits @ deferred)
     found = {MORTALITY: exact.mortality, REFUSAL: refused / cohort.max_steps}
-    found |= _by_step(known, policy, history)
+    found |= _by_step(known, policy, cohort, unsafe_codes(deployed.history).numpy())
     return ExactTruth(
         quantities=found,
         steps=exact.steps,
@@ -75,9 +72,8 @@ def icu_sepsis_truth(deployed: Deployed) -> ExactTruth:
     )
 
 
-def _by_step(known: Process, policy: Floats, history: History) -> dict[str, float]:
+def _by_step(known: Process, policy: Floats, cohort: Cohort, unsafe: Floats) -> dict[str, float]:
     """What depends on a step's number: value and costs, within the cohort's horizon."""
-    cohort = history.preparation.cohort
     most = cohort.max_steps
     there = occupancy(known, policy, most)
     follows = np.einsum("sa,sao->so", policy, known.follows)
@@ -91,9 +87,7 @@ def _by_step(known: Process, policy: Floats, history: History) -> dict[str, floa
         found[VALUE] = float(paid @ cohort.discount ** np.arange(most))
     lost = float(death @ (most - np.arange(most))) / most
     on = there[:-1] @ follows[:, :STATES]
-    for (name, constraint), unsafe in zip(
-        cohort.constraints.items(), unsafe_codes(history).numpy(), strict=True
-    ):
+    for (name, constraint), codes in zip(cohort.constraints.items(), unsafe, strict=True):
         if constraint.kind == "share":
-            found[COST + name] = lost + float(on.sum(0) @ unsafe) / most
+            found[COST + name] = lost + float(on.sum(0) @ codes) / most
     return found

@@ -15,6 +15,7 @@ import torch
 
 from ogsrl.contracts import Contract
 from ogsrl.errors import EstimateError, SpecError
+from ogsrl.evaluation.closer import look_closer
 from ogsrl.evaluation.config import LEAST_PATIENTS, EvaluateParams
 from ogsrl.evaluation.evaluate import Grounds, Subject, evaluate
 from ogsrl.evaluation.external import drift
@@ -25,8 +26,10 @@ from ogsrl.preparation.tensors import stay_tensors
 from ogsrl.query.model import Model
 from ogsrl.sources import SourceSettings, open_source
 from ogsrl.spec import Cohort, load_cohort
-from ogsrl.spec.model import Source
+from ogsrl.spec.model import Source, overridden
 
+#: Seeds of patients that are drawn, away from those of pipelines.
+APART = 7_654_321
 #: Of a cohort file, what must be the model's: all that its columns mean.
 SAME = (
     "time_step_hours", "max_steps", "discount", "static", "observations", "actions", "outcome",
@@ -58,10 +61,12 @@ def evaluate_elsewhere(
         directory: Of the model, as select wrote it.
         file: Rows, or a cohort file that says where they are.
         seed: Everything is drawn with it.
-        params: Of evaluation; none: the defaults.
+        params: Of evaluation; none: the defaults, as the model's cohort file overrides them.
     """
-    params = params or EvaluateParams()
     model = Model.load(directory)
+    own = model.cohort.overrides.get("evaluate", {})
+    defaults = EvaluateParams().model_dump(mode="json")
+    params = params or EvaluateParams.model_validate(overridden(defaults, own))
     cohort = _cohort_of(model.cohort, file)
     frame, kept = _read(cohort, file, seed)
     preparation = model.history.preparation
@@ -77,7 +82,7 @@ def evaluate_elsewhere(
     guardian = model.deployed.guardian
     assert guardian is not None  # Model.load sets one
     moved = drift(frame, prepared, stays, model.behaviour, guardian)
-    grounds = Grounds(stays, model.behaviour)
+    grounds = Grounds(stays, model.behaviour, foreign=True)
     subject = Subject(
         "selected",
         model.deployed,
@@ -87,7 +92,9 @@ def evaluate_elsewhere(
     )
     evaluation = evaluate([subject], grounds, params, generator)
     true = truths(evaluation.subjects, cohort, params.truth_patients, seed)
-    told = {"status": "evaluated", **kept, **flat(evaluation, true), **moved.plain()}
+    about = look_closer(evaluation, generator)
+    told = {"status": "evaluated", **kept, **flat(evaluation, true), **about.plain()}
+    told |= moved.plain()
     refused = moved.refused.estimate
     lines = [
         f"{patients:,} patients; {len(moved.drifted)} of {len(moved.gaps)} columns have drifted"
@@ -95,6 +102,7 @@ def evaluate_elsewhere(
         "refused of the clinicians' own steps here: "
         + ("not known" if refused is None else f"{refused:.3f}")
         + ("" if moved.promised is None else f"; promised where it came from: {moved.promised}"),
+        "whether any of these patients was among those it was trained on is not known here",
         *sentences(evaluation),
     ]
     return Elsewhere(table(evaluation, true), told, tuple(lines))
@@ -107,6 +115,11 @@ def _cohort_of(model: Cohort, file: Path) -> Cohort:
             raise SpecError(f"{file}: no such file")
         return model.model_copy(update={"source": Source(kind="table", path=str(file.absolute()))})
     other = load_cohort(file)
+    if other.source == model.source and other.source.path is not None:
+        raise SpecError(
+            f"{file.name}: source.path: that is where the model's own patients are; what it comes "
+            "to on those of them that it never saw is in the reports of stage evaluate"
+        )
     different = [key for key in SAME if getattr(other, key) != getattr(model, key)]
     if different:
         raise SpecError(
@@ -121,12 +134,19 @@ def _read(cohort: Cohort, file: Path, seed: int) -> tuple[pd.DataFrame, dict[str
     root = file.absolute().parent
     if root.name == "data_contracts":
         root = root.parent  # paths of a cohort file are told from there
-    reading = open_source(cohort, SourceSettings(root=root, seed=seed))
+    # a source that draws its patients draws others than those of any pipeline
+    reading = open_source(cohort, SourceSettings(root=root, seed=seed + APART))
     parts = list(reading.parts)
     verdict = Contract(cohort).check(iter(parts), max_quarantine_share=1.0)
     verdict.raise_if_failed()
-    kept = [verdict.keep(part) for part in parts]
-    frame = pd.concat([part for part in kept if len(part)], ignore_index=True)
+    kept = [part for part in map(verdict.keep, parts) if len(part)]
+    if not kept:
+        broken = dict.fromkeys(f"{one.name}:{one.column}" for one in verdict.failing)
+        raise EstimateError(
+            f"{file.name}: all {verdict.quarantined_stays} stays break the contract "
+            f"({', '.join(broken)}); mend them first"
+        )
+    frame = pd.concat(kept, ignore_index=True)
     told = {
         "external.stays": int(frame["stay_id"].nunique()),
         "external.stays_in_quarantine": verdict.quarantined_stays,

@@ -17,6 +17,8 @@ from ogsrl.spec import Cohort
 
 Role = Literal["id", "number", "text", "flag", "level", "time"]
 
+#: Levels that an error names one by one.
+NAMED = 12
 _MISSING = "('', 'na', 'nan', 'null', 'none', 'n/a')"
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT")
 _NUMBERS = (*_WHOLE, "UINTEGER", "UBIGINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN")
@@ -90,8 +92,13 @@ class Item:
             f"WHEN {text} = {_literal(level.lower())} THEN {code}::DOUBLE"
             for code, level in enumerate(self.levels)
         ]
+        number = f"TRY_CAST({self._text()} AS DOUBLE)"
+        cases += [  # 3.0 is the level 3
+            f"WHEN {number} = {float(level)!r} THEN {code}::DOUBLE"
+            for code, level in enumerate(self.levels)
+            if level.isdecimal()
+        ]
         if not any(_is_number(level) for level in self.levels):
-            number = f"TRY_CAST({self._text()} AS DOUBLE)"
             whole = f"{number} BETWEEN 0 AND {len(self.levels) - 1} AND {number} = floor({number})"
             cases.append(f"WHEN {whole} THEN {number}")
         return f"CASE {' '.join(cases)} END"
@@ -139,7 +146,7 @@ class Item:
             add(
                 "unknown_level",
                 f"{self._given()} AND {self._code()} IS NULL",
-                f"are none of {', '.join(self.levels)}; correct them or add the level",
+                f"are none of {_few(self.levels)}; correct them or add the level",
             )
         elif self.role == "flag":
             add(
@@ -313,6 +320,11 @@ def _wrong_type(foreign: str, role: Role, kind: str) -> str | None:
     if role in {"id", "text"} and kind.startswith(("STRUCT", "MAP", "BLOB")):
         return f"{foreign}: has type {kind.lower()} (rule wrong_type); export it as text"
     return None
+
+
+def _few(names: tuple[str, ...]) -> str:
+    """Names, where there are many the first and the last."""
+    return ", ".join(names if len(names) <= NAMED else (*names[:3], "...", names[-1]))
 
 
 def _is_number(text: str) -> bool:

@@ -6,6 +6,7 @@ here reads files; cross-checks between sections live in reader.py, where lines a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -284,3 +285,17 @@ class Cohort(Section):
     def table_columns(self) -> tuple[str, ...]:
         """Columns of the trajectory table, in order (`split` is optional and comes last)."""
         return (*KEYS, *self.static, *self.observations, *self.actions, "end", "died")
+
+
+def overridden(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters with a cohort's own, key by key.
+
+    >>> overridden({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}})
+    {'a': {'b': 4, 'c': 2}, 'd': 3}
+    """
+    made = dict(values)
+    for key, value in overrides.items():
+        old = made.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        made[key] = overridden(old, value) if both else value  # type: ignore[arg-type] # checked
+    return made

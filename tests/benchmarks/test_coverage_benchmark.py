@@ -90,7 +90,9 @@ def test_who_says_nothing_has_no_power() -> None:
     assert made["power"] == made["told"] == 0
     assert "coverage_told" not in made
     # who makes everything wide says nothing either
-    wide = figures(said([part(RIGHT)] * 2, TRUTHS, PLAIN.model_copy(update={"mortality": 10.0})))
+    wide = figures(
+        said([part(RIGHT)] * 2, TRUTHS, PLAIN.model_copy(update={"mortality_gain": 10.0}))
+    )
     assert wide["power"] == 0
     assert wide["coverage"] == 1
 
@@ -110,6 +112,9 @@ def test_inflation_is_what_makes_fits_hold() -> None:
     assert after["coverage"] == pytest.approx(0.95, abs=0.01)
     sure = said([part({"clinicians": 0.2}, 0.5)], TRUTHS, PLAIN)
     assert fitted_inflation(sure)["mortality"] == 1, "never below what fits say"
+    gains = PLAIN.model_copy(update={"mortality_gain": found["mortality_gain"]})
+    assert figures(said(parts, TRUTHS, gains))["coverage"] == figures(plain)["coverage"]
+    assert figures(said(parts, TRUTHS, gains))["coverage_gain"] == pytest.approx(0.95, abs=0.01)
 
 
 def test_an_interval_of_shares_is_over_cohorts() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from ogsrl.behaviour.config import BehaviourParams, BoostedParams
+from ogsrl.behaviour.fitting import fit as fit_behaviour
 from ogsrl.errors import ModelError
+from ogsrl.evaluation.config import EvaluateParams
+from ogsrl.evaluation.evaluate import Grounds, Subject, evaluate
 from ogsrl.evaluation.fqe import Fqe, FqeParams, Sampling, fit_fqe
-from ogsrl.evaluation.fqe_table import POOLED, Tables, is_table
+from ogsrl.evaluation.fqe_table import POOLED, Tables, is_table, never_given
 from ogsrl.evaluation.quantities import quantities
 from ogsrl.policies.actors import TableActor
 from ogsrl.policies.codes import DoseLevels
@@ -125,6 +129,30 @@ def test_who_was_never_fed_a_patient_judges_them_and_same_seeds_are_same_bits() 
     assert float(gain) > 0.1, "the drug helps the ill"
 
 
+def test_a_patient_s_own_outcome_is_not_in_their_own_value() -> None:
+    stays, clinicians = simple()
+    treats, sampling = {"treats": table(stays, 0, 2)}, Sampling(resample=True, folds=3)
+    params = FqeParams(fits=3, networks=1)
+
+    def values(of: StayTensors) -> torch.Tensor:
+        fqe = fitted(of, clinicians, treats, ("mortality",), sampling, params)
+        return fqe.first_values["treats"]["mortality"]
+
+    ends = stays.history.preparation.cohort.reward.terminal
+    assert ends is not None
+    before = values(stays)
+    for stay in (0, 7, 23):
+        last = stays.terminal & (stays.stay == stay)
+        assert int(last.sum()) == 1
+        other = ends.death + ends.discharge - stays.rewards
+        changed = replace(
+            stays, death=stays.death ^ last, rewards=torch.where(last, other, stays.rewards)
+        )
+        after = values(changed)
+        assert torch.equal(before[:, stay], after[:, stay])
+        assert not torch.equal(before, after), "others hear of it"
+
+
 def test_samples_of_patients_scatter_around_the_whole() -> None:
     stays, clinicians = simple()
     treats = {"treats": table(stays, 0, 2)}
@@ -157,6 +185,29 @@ def test_of_plans_of_icu_sepsis_it_is_right_on_average() -> None:
         told = fitted(stays, clinicians, {"plan": table(stays, *cells)}, ("mortality",))
         errors.append(1 - float(told.first_values["plan"]["mortality"].mean()) - truth)
     assert abs(np.mean(errors)) < 0.012, "the gain that a network does not see is .03 and more"
+
+
+def test_of_doses_that_nobody_was_given_tables_have_no_vote() -> None:
+    prepared = table_frames(8_000)[1]
+    rare = (prepared["state"] == 1) & (prepared["given_fluid"] == 1)
+    kept = prepared[~prepared["stay_id"].isin(prepared.loc[rare, "stay_id"])]
+    history = table_frames()[0].history
+    stays = stay_tensors(kept.reset_index(drop=True), history.preparation)
+    boosted = BoostedParams(trees=5, scale_trees=2, depth=2, learning_rate=0.3, min_leaf=30)
+    params, g = BehaviourParams(kinds=("boosted",), boosted=boosted), torch.Generator()
+    behaviour = fit_behaviour(stays, stays, stays, params, g)
+    asked = {"treats": table(stays, 0, 2), "floods": table(stays, 0, 3)}
+    subjects = [Subject(name, deployed) for name, deployed in asked.items()]
+    found = evaluate(subjects, Grounds(stays, behaviour), EvaluateParams(bootstrap=200), g)
+    for name, unseen in (("treats", False), ("floods", True)):
+        share = never_given(found.shared.executed[name], stays, None)
+        assert (share > 0.3) == unseen
+        for answers in (found.own, found.gains):
+            fqe = answers[name]["mortality"].estimates["fqe"]
+            assert fqe.votes != unseen
+            assert ("nobody in that state" in fqe.diagnosis) == unseen
+    assert found.gains["floods"]["mortality"].panel.word(-1) == "cannot tell"
+    assert found.gains["treats"]["mortality"].panel.word(-1) == "better"
 
 
 def test_clinicians_of_whom_nothing_is_known_are_refused() -> None:

@@ -12,6 +12,8 @@ import torch
 from ogsrl.behaviour.baselines import fit_marginal
 from ogsrl.behaviour.decisions import Decisions
 from ogsrl.behaviour.doses import grids_of
+from ogsrl.evaluation.evaluate import Subject
+from ogsrl.evaluation.known import truths
 from ogsrl.evaluation.quantities import MORTALITY, REFUSAL, VALUE
 from ogsrl.evaluation.truth import icu_sepsis_truth, knows_icu_sepsis
 from ogsrl.guardian.columns import Layout
@@ -44,15 +46,32 @@ def best() -> TableActor:
 
 def test_the_best_policy_survives_as_published_and_clinicians_where_all_is_deferred() -> None:
     history = logs().history
-    ours = icu_sepsis_truth(Deployed.of(best(), None, history))
+    ours = icu_sepsis_truth(Deployed.of(best(), None, history), COHORT)
     assert ours.survival == pytest.approx(0.8751, abs=5e-5)
     assert (ours.steps_deferred, ours.quantities[REFUSAL]) == (0, 0)
-    nobody = icu_sepsis_truth(Deployed.of(None, None, history))
+    nobody = icu_sepsis_truth(Deployed.of(None, None, history), COHORT)
     assert nobody.survival == pytest.approx(0.7818, abs=5e-5)
     assert (nobody.steps_deferred, nobody.stays_deferred) == pytest.approx((1, 1))
     assert nobody.quantities[REFUSAL] == pytest.approx(nobody.steps / COHORT.max_steps)
     for told in (ours, nobody):  # a survivor is worth 1
         assert told.quantities[VALUE] == pytest.approx(1 - told.quantities[MORTALITY], abs=1e-5)
+
+
+def test_truth_is_of_the_cohort_that_is_asked_about_and_not_of_the_model_s() -> None:
+    source = COHORT.source.model_copy(update={"options": {"patients": 500, "deadly": True}})
+    deadly = COHORT.model_copy(update={"source": source})
+    anything = np.where(process().clinicians > 0, -1.0, 1.0).argmax(1)  # what nobody gives
+    actor = TableActor(torch.from_numpy(anything), DoseLevels.of(logs().history))
+    subjects = [
+        Subject("clinicians", Deployed.of(None, None, logs().history)),
+        Subject("deadly", Deployed.of(actor, None, logs().history)),
+    ]
+    here, there = (
+        truths(subjects, cohort, 1, 0).own["deadly"]["mortality"].truth
+        for cohort in (COHORT, deadly)
+    )
+    assert here < 0.3
+    assert there > 0.9
 
 
 def test_deferred_states_are_the_clinicians_and_their_visits_are_the_refusals() -> None:
@@ -66,7 +85,7 @@ def test_deferred_states_are_the_clinicians_and_their_visits_are_the_refusals() 
     known = guardian.supported_doses()[torch.arange(713), best().cells]
     assert torch.equal(does.deferred, (~known).double())
     policy = np.where(known[:, None], optimal(process()), process().clinicians)
-    exact, told = evaluated(process(), policy), icu_sepsis_truth(deployed)
+    exact, told = evaluated(process(), policy), icu_sepsis_truth(deployed, COHORT)
     assert told.survival == pytest.approx(exact.survival)
     refused = float(exact.visits @ (~known).numpy())
     assert told.quantities[REFUSAL] == pytest.approx(refused / COHORT.max_steps)

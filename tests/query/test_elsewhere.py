@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner
 
 from ogsrl.behaviour.config import BehaviourParams, NeuralParams
@@ -36,6 +38,10 @@ from tests.workspace import REPOSITORY
 CONTRACT = REPOSITORY / "data_contracts" / "sepsis.yaml"
 
 
+SMALL = FqeParams(fits=2, networks=1, hidden=8, steps=20, start_steps=5)
+QUICK = EvaluateParams(fqe=SMALL, robust=SMALL.model_copy(update={"fits": 1}), truth_patients=500)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of few patients, and two other hospitals: one alike, one of older patients."""
@@ -56,25 +62,27 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     region.calibrate(rows.states, rows.doses, rows.patient, 0.05).save(models / "guardian")
     about = {"status": "selected", "algorithm": "constant", "seed": 0, "step": "step_0"}
     save_policy(models / "selected", ConstantActor((-0.5, -1.0)), stays.history, about)
-    save_beside(CONTRACT, preparation, models / "selected")
+    own = root / "sepsis.yaml"
+    overrides = {"evaluate": QUICK.model_dump(mode="json", exclude_unset=True)}
+    at_home = CONTRACT.read_text().replace("kind: simulator", "kind: table\n  path: home.parquet")
+    at_home = re.sub(r"  options: {patients: .*\n", "", at_home)
+    own.write_text(at_home + yaml.safe_dump({"overrides": overrides}))
+    save_beside(own, preparation, models / "selected")
     other = simulate(60, 2)[list(cohort.table_columns)]
     other.to_parquet(root / "alike.parquet")
     other.assign(age=(other.age + 20).clip(upper=110)).to_csv(root / "older.csv", index=False)
     female = other.assign(female=1, lactate=other.lactate.where(other.step % 4 == 0))
     female.to_parquet(root / "female.parquet")
+    other.assign(lactate=-5.0 - other.step % 3).to_parquet(root / "broken.parquet")
     other.drop(columns="lactate").to_parquet(root / "short.parquet")
     other[other.stay_id.isin(other.stay_id.unique()[:5])].to_parquet(root / "few.parquet")
     text = CONTRACT.read_text().replace("name: sepsis", "name: theirs")
     text = text.replace("options: {patients: 20000,", "options: {patients: 60,")
     (root / "theirs.yaml").write_text(text)
+    (root / "home.yaml").write_text(at_home.replace("name: sepsis", "name: home"))
     changed = text.replace("spo2 < 92", "spo2 < 90").replace("name: theirs", "name: changed")
     (root / "changed.yaml").write_text(changed)
     return root
-
-
-QUICK = EvaluateParams(
-    fqe=FqeParams(fits=2, networks=1, hidden=8, steps=20, start_steps=5), truth_patients=500
-)
 
 
 def asked(place: Path, cohort: str, *more: str) -> tuple[int, str]:
@@ -113,7 +121,8 @@ def test_codes_and_gaps_drift_too_and_chance_does_not(told: dict[str, dict[str, 
     moved = [value for name, value in alike.items() if name.startswith("drift.moved.")]
     assert moved
     assert max(moved) < 0.1
-    assert max(abs(x) for name, x in alike.items() if name.startswith("drift.gaps.")) < 0.1
+    gaps = [x for name, x in alike.items() if name.startswith("drift.gaps.") and x is not None]
+    assert max(map(abs, gaps)) < 0.1
 
 
 def test_many_codes_have_not_drifted_where_they_are_drawn_alike() -> None:
@@ -141,7 +150,7 @@ def test_the_form_is_that_of_the_stage(place: Path, told: dict[str, dict[str, fl
 
 def test_a_model_read_back_is_whole(place: Path) -> None:
     model = Model.load(place / "models")
-    assert model.cohort == load_cohort(CONTRACT)
+    assert model.cohort == load_cohort(place / "sepsis.yaml")
     assert model.about["algorithm"] == "constant"
     (place / "broken").mkdir()
     status, said = asked(place / "broken", "../alike.parquet")
@@ -156,6 +165,8 @@ def test_a_model_read_back_is_whole(place: Path) -> None:
         ("few.parquet", "at least 20"),
         ("nowhere.parquet", "no such file"),
         ("changed.yaml", "constraints differ"),
+        ("broken.parquet", "stays break the contract (plausible_range:lactate"),
+        ("home.yaml", "where the model's own patients are"),
     ],
 )
 def test_a_wrong_cohort_is_told_by_name(place: Path, cohort: str, words: str) -> None:
@@ -170,3 +181,28 @@ def test_a_cohort_file_may_have_a_source_of_its_own_and_its_truth_is_told(place:
     assert 0.1 < found.told["clinicians.mortality.truth"] < 0.3
     assert found.told["selected.mortality.covered"] in (True, False)
     assert found.rows.truth.notna().any()
+
+
+def test_weights_of_other_clinicians_have_no_vote_and_fits_are_off_by_what_they_miss(
+    place: Path,
+) -> None:
+    found = evaluate_elsewhere(place / "models", place / "alike.parquet", 0, QUICK)
+    weighted = found.rows[~found.rows.estimator.isin(["fqe", "panel"])]
+    assert len(weighted)
+    assert weighted.diagnosis.str.contains("clinicians of another place").all()
+    missed = found.told["clinicians.mortality.estimate"] - found.told["clinicians.mortality.logged"]
+    row = found.rows[(found.rows.estimator == "fqe") & (found.rows.policy == "clinicians")].iloc[0]
+    assert row.hi - row.lo > 2 * abs(missed) > 0
+
+
+def test_a_defect_shows_no_value(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OGSRL_DEBUG", raising=False)
+
+    def defect(*_: object) -> None:
+        raise ValueError("patient 7713 has lactate 4.2")
+
+    monkeypatch.setattr("ogsrl.query.elsewhere.drift", defect)
+    status, said = asked(place, "alike.parquet")
+    assert status == 70
+    assert "unexpected ValueError" in said
+    assert "7713" not in said

@@ -30,6 +30,7 @@ class Fits:
         high: The most.
         gain: Whether these are differences, whose range is twice that of the quantity.
         doubt: Why they are not to be believed, however well they agree; None: nothing is known.
+        missed: How far they are off where the truth was seen: they may be as far off here.
     """
 
     values: torch.Tensor
@@ -39,6 +40,7 @@ class Fits:
     high: float
     gain: bool = False
     doubt: str | None = None
+    missed: float = 0.0
 
     @property
     def span(self) -> float:
@@ -56,7 +58,7 @@ def estimate(fits: Fits, level: float, inflation: float) -> Estimate:
     """
     span = fits.high - fits.low
     bound = normal_interval(fits.values, (1 + level) / 2, resampled=True, networks=fits.networks)
-    half = min(inflation * (bound.high - bound.estimate), span)
+    half = min(inflation * (bound.high - bound.estimate) + fits.missed, span)
     interval = Interval(bound.estimate - half, bound.estimate + half).within(fits.low, fits.high)
     means = fits.values.double().mean(1).view(-1, fits.networks).mean(1)
     if len(means) > 1:
