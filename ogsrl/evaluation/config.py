@@ -31,11 +31,11 @@ class Inflation(BaseModel):
 
     mortality: float = Field(1.0, ge=1, le=20)
     value: float = Field(1.0, ge=1, le=20)
-    cost: float = Field(3.38, ge=1, le=20, description="Of every constraint.")
+    cost: float = Field(2.77, ge=1, le=20, description="Of every constraint.")
     refusal: float = Field(4.59, ge=1, le=20)
     mortality_gain: float = Field(1.58, ge=1, le=20)
     value_gain: float = Field(1.04, ge=1, le=20)
-    cost_gain: float = Field(4.0, ge=1, le=20)
+    cost_gain: float = Field(3.89, ge=1, le=20)
 
     def of(self, quantity: str, *, gain: bool) -> float:
         """That of a quantity; nobody gains refusals.
