@@ -171,7 +171,7 @@ def _write_private(stage: Stage, evaluation: Evaluation) -> None:
 
 def _enter_ledger(stage: Stage, found: Sequence[Found]) -> None:
     """Each policy once; what it was, and on which patients."""
-    test_set = ledger.patients_hash(load_frame(stage, "test")["patient_id"])
+    test_set = ledger.patients_hash(load_frame(stage, "test"))
     entries = [
         ledger.Entry(
             test_set=test_set,

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import pandas as pd
 
 from ogsrl.errors import OgsrlError
 from ogsrl.modeldir import CONFIG, WEIGHTS
@@ -51,9 +53,15 @@ def policy_hash(*directories: Path) -> str:
     return told.hexdigest()
 
 
-def patients_hash(patients: Iterable[str]) -> str:
-    """Of who they are, however their columns were prepared."""
-    return hashlib.sha256("\n".join(sorted(set(map(str, patients)))).encode()).hexdigest()
+def patients_hash(frame: pd.DataFrame) -> str:
+    """Of who they are and what became of them, however their columns were prepared.
+
+    Ids alone would not do: drawn patients are numbered alike, whatever their seed.
+    """
+    each = frame.groupby("stay_id").agg(who=("patient_id", "first"), n=("step", "size"))
+    each["end"] = frame.dropna(subset="end").groupby("stay_id")["end"].last()
+    lines = sorted("|".join(map(str, one)) for one in each.itertuples())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def measured(stage: Stage) -> tuple[Entry, ...]:

@@ -239,5 +239,11 @@ def test_every_clone_that_was_a_finalist_has_a_name_of_its_own(
 
 
 def test_a_test_set_is_who_is_in_it() -> None:
-    assert ledger.patients_hash(["b", "a", "b"]) == ledger.patients_hash(["a", "b"])
-    assert ledger.patients_hash(["a"]) != ledger.patients_hash(["a", "b"])
+    stays = pd.DataFrame(
+        {"patient_id": ["a", "a", "b"], "stay_id": ["x", "x", "y"], "step": [0, 1, 0]}
+    ).assign(end=[None, "death", "discharge"])
+    told = ledger.patients_hash(stays)
+    assert told == ledger.patients_hash(stays.iloc[[2, 0, 1]].assign(map=7.0)), "order, columns"
+    assert told != ledger.patients_hash(stays.iloc[:2])
+    other = stays.assign(end=[None, "discharge", "discharge"])
+    assert told != ledger.patients_hash(other), "numbered alike, and others"
