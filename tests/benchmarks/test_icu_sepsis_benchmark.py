@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import _icu_sepsis as icu_sepsis
+from benchmarks import icu_sepsis
 from benchmarks._icu_sepsis_pipeline import settings
 from benchmarks._icu_sepsis_planner import Logs, planned, survival
 from ogsrl.sources.icu_sepsis import (

@@ -1,4 +1,4 @@
-"""ICU-Sepsis, where survival is known exactly: `python -m benchmarks._icu_sepsis`.
+"""ICU-Sepsis, where survival is known exactly: `python -m benchmarks.icu_sepsis`.
 
 OGSRL as the pipeline trains and deploys it, and where its selection lets it act; baselines; a
 tabular planner whose settings are chosen from the same logs: at three sizes and five seeds. Then
@@ -38,7 +38,7 @@ from ogsrl.sources.icu_sepsis.published import Floats
 #: Seeds that nothing was chosen by; development uses others.
 SEED, DEVELOPMENT_SEED = 98_500, 0
 CODE = (
-    "benchmarks/_icu_sepsis.py",
+    "benchmarks/icu_sepsis.py",
     "benchmarks/_icu_sepsis_pipeline.py",
     "benchmarks/_icu_sepsis_planner.py",
     "ogsrl/sources/icu_sepsis",
