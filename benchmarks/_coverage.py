@@ -38,7 +38,7 @@ from pipelines.params import parse_params, read_params
 COHORT_SEED, PATIENT_SEED = 41_000, 610_000
 SEEDS: Mapping[str, int] = {
     "fit": 870_000,
-    "panel": 880_000,
+    "panel": 882_000,  # 880_000 were seen while gains got an inflation of their own
     "light": 890_000,
     "confounded": 885_000,
 }
