@@ -60,26 +60,33 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What networks see: codes, and doses wide enough for their part to be learned.
+    """What networks see: the state, and how far each dose is from what is usual there.
+
+    Doses follow the state: seen as they are, what a dose does is lost among what the state says of
+    it, and all that is unusual looks worse than it is (docs/decisions/0023). So they go in less
+    what a linear function of the state says of them, and wide enough for their part to be learned.
 
     Attributes:
         codes: How codes of a state go in.
-        width: What each dose is multiplied with.
+        usual: (inputs and 1, doses) that function.
+        width: What the rest of each dose is multiplied with.
     """
 
     codes: StateCodes
+    usual: torch.Tensor
     width: torch.Tensor
 
     @classmethod
     def of(cls, stays: StayTensors, weight: float) -> Inputs:
-        """Doses get deviation `weight`, given what a linear function of the state says of them."""
+        """What is left of doses gets deviation `weight`."""
         made = stays.transitions()
         codes = StateCodes.of(stays.history)
         x = torch.cat([codes.inputs(made.states), torch.ones(len(made.states), 1)], 1).double()
         y = made.doses.double()
         gram = x.T @ x + 1e-3 * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
-        left = (y - x @ torch.linalg.solve(gram, x.T @ y)).square().mean(0).sqrt()
-        return cls(codes, (weight / left.clip(min=LEAST_DEVIATION)).float())
+        usual = torch.linalg.solve(gram, x.T @ y)
+        left = (y - x @ usual).square().mean(0).sqrt()
+        return cls(codes, usual.float(), (weight / left.clip(min=LEAST_DEVIATION)).float())
 
     @property
     def columns(self) -> int:
@@ -89,8 +96,12 @@ class Inputs:
     def __call__(self, states: torch.Tensor, doses: torch.Tensor) -> Seen:
         """Of states (rows, .) and doses (..., rows, .)."""
         numbers, codes = self.codes.numbers(states), self.codes.codes(states)
-        before = doses.shape[:-1]
-        seen = torch.cat([numbers.expand(*before, -1), doses * self.width], -1)
+        before, last = doses.shape[:-1], numbers.shape[1]
+        usual = numbers @ self.usual[:last] + self.usual[-1]
+        if codes is not None:  # an unknown one, -1, says nothing
+            each = torch.cat([self.usual[last:-1], torch.zeros(1, doses.shape[-1])])
+            usual = usual + each[codes].sum(1)
+        seen = torch.cat([numbers.expand(*before, -1), (doses - usual) * self.width], -1)
         return Seen(seen, None if codes is None else codes.expand(*before, -1))
 
 
