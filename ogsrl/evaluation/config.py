@@ -30,12 +30,12 @@ class Inflation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     mortality: float = Field(1.0, ge=1, le=20)
-    value: float = Field(1.0, ge=1, le=20)
-    cost: float = Field(2.77, ge=1, le=20, description="Of every constraint.")
-    refusal: float = Field(4.59, ge=1, le=20)
-    mortality_gain: float = Field(1.58, ge=1, le=20)
-    value_gain: float = Field(1.04, ge=1, le=20)
-    cost_gain: float = Field(3.89, ge=1, le=20)
+    value: float = Field(1.12, ge=1, le=20)
+    cost: float = Field(2.33, ge=1, le=20, description="Of every constraint.")
+    refusal: float = Field(5.82, ge=1, le=20)
+    mortality_gain: float = Field(1.47, ge=1, le=20)
+    value_gain: float = Field(1.44, ge=1, le=20)
+    cost_gain: float = Field(3.56, ge=1, le=20)
 
     def of(self, quantity: str, *, gain: bool) -> float:
         """That of a quantity; nobody gains refusals.
