@@ -35,8 +35,8 @@ class OgsrlGroup(click.Group):
         except OgsrlError as error:
             click.echo(str(error), err=True)
             context.exit(MISTAKE)
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
-            raise
+        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
+            raise  # click's own
         except Exception as error:
             for line in without_values(error):
                 click.echo(line, err=True)

@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from ogsrl.cli import main
+from ogsrl.cli import OgsrlGroup, main
 from ogsrl.spec import load_cohort
 from tests.spec.edit import BASE
 from tests.spec.test_draft import diabetes
@@ -102,3 +102,25 @@ def test_an_unreadable_table_is_named_without_what_is_in_it(content, ending, tmp
     assert result.exit_code == 2
     assert "garbage" not in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_defect_is_told_without_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OGSRL_DEBUG", raising=False)
+    group = OgsrlGroup("group")
+
+    @group.command()
+    def broken() -> None:
+        raise ValueError("patient 7713 has lactate 4.2")
+
+    @group.command()
+    def closed() -> None:
+        raise BrokenPipeError  # who reads it has gone, as in `| head`
+
+    found = CliRunner().invoke(group, ["broken"])
+    assert found.exit_code == 70
+    assert "unexpected ValueError" in found.output
+    assert "in broken" in found.output
+    assert "7713" not in found.output
+    assert "defect" not in CliRunner().invoke(group, ["closed"]).output
+    monkeypatch.setenv("OGSRL_DEBUG", "1")
+    assert isinstance(CliRunner().invoke(group, ["broken"]).exception, ValueError)

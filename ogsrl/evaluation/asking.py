@@ -181,10 +181,16 @@ class Shared:
             of_policy = of_policy - by_patient(theirs, self.fqe.patients)
             low, high = low - high, high - low
         steps = int(self.grounds.test.decision.sum())
-        doubt = self.doubt(quantity) or self.unseen(name)
-        off = abs(self.said(quantity) - float(self.seen(quantity).mean()))
-        missed = off if self.grounds.foreign else 0.0
-        fits = Fits(of_policy, self.fqe.params.networks, steps, low, high, gain, doubt, missed)
+        fits = Fits(
+            of_policy,
+            self.fqe.params.networks,
+            steps,
+            low,
+            high,
+            gain,
+            doubt=self.doubt(quantity) or self.unseen(name),
+            missed=self.missed(quantity) if self.grounds.foreign else 0.0,
+        )
         inflation = self.params.inflation.of(quantity, gain=gain)
         return estimate(fits, self.params.confidence, inflation)
 
@@ -204,6 +210,10 @@ class Shared:
         theirs = self.fqe.first_values[CLINICIANS][quantity]
         return float(by_patient(theirs, self.fqe.patients).mean())
 
+    def missed(self, quantity: str) -> float:
+        """How far that is from what was logged."""
+        return abs(self.said(quantity) - float(self.seen(quantity).mean()))
+
     def unseen(self, name: str) -> str | None:
         """Why fits are not to be believed of a policy that gives what nobody was given.
 
@@ -221,12 +231,12 @@ class Shared:
 
         Fits that learned too little agree with each other all the same.
         """
-        one, seen, said = self.wanted[quantity], self.seen(quantity), self.said(quantity)
-        mean, error = float(seen.mean()), float(seen.std()) / math.sqrt(len(seen))
-        apart = abs(said - mean)
-        if apart <= max(LARGEST_SPREAD * (one.high - one.low), SURELY * error):
+        one, seen = self.wanted[quantity], self.seen(quantity)
+        error = float(seen.std()) / math.sqrt(len(seen))
+        if self.missed(quantity) <= max(LARGEST_SPREAD * (one.high - one.low), SURELY * error):
             return None
-        return f"of the clinicians they say {said:.3f} where {mean:.3f} was seen"
+        told = self.said(quantity), float(seen.mean())
+        return "of the clinicians they say {:.3f} where {:.3f} was seen".format(*told)
 
     def rolled(self, expected: Expected, quantity: str, *, gain: bool) -> Estimate | None:
         """What the model says; None of what it does not follow."""

@@ -68,6 +68,7 @@ def evaluate_elsewhere(
     defaults = EvaluateParams().model_dump(mode="json")
     params = params or EvaluateParams.model_validate(overridden(defaults, own))
     cohort = _cohort_of(model.cohort, file)
+    _not_at_home(directory, model.cohort, file, cohort)
     frame, kept = _read(cohort, file, seed)
     preparation = model.history.preparation
     prepared = preparation.apply(frame)
@@ -115,11 +116,6 @@ def _cohort_of(model: Cohort, file: Path) -> Cohort:
             raise SpecError(f"{file}: no such file")
         return model.model_copy(update={"source": Source(kind="table", path=str(file.absolute()))})
     other = load_cohort(file)
-    if other.source == model.source and other.source.path is not None:
-        raise SpecError(
-            f"{file.name}: source.path: that is where the model's own patients are; what it comes "
-            "to on those of them that it never saw is in the reports of stage evaluate"
-        )
     different = [key for key in SAME if getattr(other, key) != getattr(model, key)]
     if different:
         raise SpecError(
@@ -129,13 +125,28 @@ def _cohort_of(model: Cohort, file: Path) -> Cohort:
     return model.model_copy(update={"source": other.source})
 
 
+def _not_at_home(directory: Path, model: Cohort, file: Path, cohort: Cohort) -> None:
+    """Refuse the file that the model's own patients are in; a copy of it cannot be known."""
+    if model.source.path is None or cohort.source.path is None:
+        return
+    home = directory.absolute().parent.parent / model.source.path  # models/NAME in its repository
+    if home.resolve() == (_root(file) / cohort.source.path).resolve():
+        raise SpecError(
+            f"{file.name}: the model's own patients are there; what it comes to on those of them "
+            "that it never saw is in the reports of stage evaluate"
+        )
+
+
+def _root(file: Path) -> Path:
+    """Where paths of a cohort file are told from."""
+    folder = file.absolute().parent
+    return folder.parent if folder.name == "data_contracts" else folder
+
+
 def _read(cohort: Cohort, file: Path, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Rows that keep the contract, and what was left out."""
-    root = file.absolute().parent
-    if root.name == "data_contracts":
-        root = root.parent  # paths of a cohort file are told from there
     # a source that draws its patients draws others than those of any pipeline
-    reading = open_source(cohort, SourceSettings(root=root, seed=seed + APART))
+    reading = open_source(cohort, SourceSettings(root=_root(file), seed=seed + APART))
     parts = list(reading.parts)
     verdict = Contract(cohort).check(iter(parts), max_quarantine_share=1.0)
     verdict.raise_if_failed()
