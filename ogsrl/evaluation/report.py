@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 
 from ogsrl.evaluation.asking import CLINICIANS, FITTED
-from ogsrl.evaluation.estimators import Estimate
 from ogsrl.evaluation.evaluate import Answers, Evaluation, Subject
 from ogsrl.evaluation.known import Known, Truths
 from ogsrl.evaluation.panel import Panel
 from ogsrl.evaluation.quantities import VALUE, primary
+from ogsrl.preparation.coverage import MIN_PATIENTS
 
 PANEL = "panel"
 #: Columns of evaluation.parquet, in order, with their types.
@@ -32,8 +32,8 @@ COLUMNS: Mapping[str, str] = {
     "level": "float64",
     "ess": "float64",
     "max_weight": "float64",
-    "patients": "int64",
-    "steps": "int64",
+    "patients": "Int64",
+    "steps": "Int64",
     "truth": "float64",
     "truth_se": "float64",
     "covered": "boolean",
@@ -48,7 +48,7 @@ def table(evaluation: Evaluation, truths: Truths) -> pd.DataFrame:
         for quantity, answers in evaluation.own[subject.name].items():
             known = truths.own.get(subject.name, {}).get(quantity)
             about = {**_who(subject), "quantity": quantity}
-            rows += [{**about, **row, **_truth(row, known)} for row in _rows(answers)]
+            rows += [{**about, **row, **_truth(row, known)} for row in rows_of(answers)]
     return _typed(rows)
 
 
@@ -141,8 +141,12 @@ def _who(subject: Subject) -> dict[str, Any]:
     }
 
 
-def _rows(answers: Answers) -> Iterator[dict[str, Any]]:
+def rows_of(answers: Answers) -> Iterator[dict[str, Any]]:
+    """One row an estimator, then the panel's."""
+    largest = max(answers.estimates.values(), key=lambda one: one.patients)
     for name, one in answers.estimates.items():
+        lost = largest.patients - one.patients
+        few_left_out = one.steps < largest.steps and lost < MIN_PATIENTS
         yield {
             "estimator": name,
             "estimate": one.estimate,
@@ -151,12 +155,12 @@ def _rows(answers: Answers) -> Iterator[dict[str, Any]]:
             "level": one.level,
             "ess": one.ess,
             "max_weight": one.max_weight,
-            "patients": one.patients,
-            "steps": one.steps,
+            # else how many were lost from sight could be had by subtraction
+            "patients": None if few_left_out else one.patients,
+            "steps": None if few_left_out else one.steps,
             "diagnosis": ("votes: " if one.votes else "no vote: ") + one.diagnosis,
         }
     said = answers.panel
-    largest: Estimate = max(answers.estimates.values(), key=lambda one: one.patients)
     yield {
         "estimator": PANEL,
         "estimate": said.estimate,

@@ -123,8 +123,8 @@ def doubts(support: Support, patients: int) -> list[str]:
     needed = max(LEAST_SAMPLE, LEAST_SHARE * patients)
     if support.ess < needed:
         wrong.append(
-            f"too few were given what it would give: worth {support.ess:.0f} of {patients} "
-            f"patients, {needed:.0f} are needed"
+            f"too few were given what it would give: worth {support.ess:.0f} patients, where "
+            f"{LEAST_SAMPLE} and {LEAST_SHARE:.0%} of all are needed"
         )
     if support.max_weight > LARGEST_WEIGHT:
         wrong.append(f"one patient has {support.max_weight:.0%} of the weight")
