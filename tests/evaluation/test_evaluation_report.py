@@ -1,0 +1,29 @@
+"""What evaluation tells of each estimator, and what it keeps to itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from ogsrl.evaluation.estimators.base import Estimate
+from ogsrl.evaluation.evaluate import Answers
+from ogsrl.evaluation.panel import panel
+from ogsrl.evaluation.report import rows_of
+
+
+def said(patients: int, steps: int) -> Estimate:
+    return Estimate(0.1, 0.0, 0.2, 0.95, None, None, patients, steps, True, "")
+
+
+@pytest.mark.parametrize(
+    ("patients", "steps", "told"),
+    [(500, 4000, True), (490, 3900, True), (491, 3900, False), (500, 3999, False)],
+)
+def test_how_few_were_lost_from_sight_cannot_be_had_by_subtraction(
+    patients: int, steps: int, told: bool
+) -> None:
+    each = {"fqe": said(500, 4000), "wis": said(patients, steps)}
+    rows = {row["estimator"]: row for row in rows_of(Answers(each, panel(each, 0.0, 1.0, 0.95)))}
+    assert [rows["fqe"][name] for name in ("patients", "steps")] == [500, 4000]
+    assert [rows["panel"][name] for name in ("patients", "steps")] == [500, 4000]
+    wanted = [patients, steps] if told else [None, None]
+    assert [rows["wis"][name] for name in ("patients", "steps")] == wanted
