@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ogsrl.evaluation.asking import CLINICIANS, FITTED
+from ogsrl.evaluation.asking import CLINICIANS, FITTED, ROLLOUTS
 from ogsrl.evaluation.evaluate import Answers, Evaluation, Subject
 from ogsrl.evaluation.known import Known, Truths
 from ogsrl.evaluation.panel import Panel
@@ -146,7 +146,7 @@ def rows_of(answers: Answers) -> Iterator[dict[str, Any]]:
     largest = max(answers.estimates.values(), key=lambda one: one.patients)
     for name, one in answers.estimates.items():
         lost = largest.patients - one.patients
-        few_left_out = one.steps < largest.steps and lost < MIN_PATIENTS
+        few_left_out = name != ROLLOUTS and one.steps < largest.steps and lost < MIN_PATIENTS
         yield {
             "estimator": name,
             "estimate": one.estimate,

@@ -21,9 +21,10 @@ def said(patients: int, steps: int) -> Estimate:
 def test_how_few_were_lost_from_sight_cannot_be_had_by_subtraction(
     patients: int, steps: int, told: bool
 ) -> None:
-    each = {"fqe": said(500, 4000), "wis": said(patients, steps)}
+    each = {"fqe": said(500, 4000), "wis": said(patients, steps), "rollouts": said(500, 3990)}
     rows = {row["estimator"]: row for row in rows_of(Answers(each, panel(each, 0.0, 1.0, 0.95)))}
     assert [rows["fqe"][name] for name in ("patients", "steps")] == [500, 4000]
     assert [rows["panel"][name] for name in ("patients", "steps")] == [500, 4000]
     wanted = [patients, steps] if told else [None, None]
     assert [rows["wis"][name] for name in ("patients", "steps")] == wanted
+    assert [rows["rollouts"][name] for name in ("patients", "steps")] == [500, 3990]
