@@ -155,7 +155,7 @@ def _missingness(rows: TrainingRows, preparation: Preparation) -> dict[str, Any]
         result[name] = {
             "label": column.label or name,
             "share": seen.share,
-            "stays_never_charted": seen.never / stays,
+            "stays_never_charted": None if _count(seen.never) is None else seen.never / stays,
             "hours_since_charted": dict(zip(("25", "50", "90"), since, strict=True)),
             "filled_by": column.missing,
             "constant": preparation.states[name].constant,
@@ -187,7 +187,7 @@ def _constraints(
         per_stay = np.column_stack([rows.stays.sum(term) for term in terms.T])
         estimates = bootstrap(per_stay, rows, generator, seen)
         transitions = int((~rows.stays.last).sum())
-        resting = cells(sources[name], patient, len(SOURCES))
+        resting = cells(sources[name], patient, len(SOURCES), total_known=True)
         entry = cohort.constraints[name]
         result[name] = {
             "label": rule.label,

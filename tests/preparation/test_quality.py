@@ -85,6 +85,34 @@ def test_missing_shares_are_the_tables(dataset: dict[str, Any], train: pd.DataFr
     assert dataset["missingness"]["lactate"]["hours_since_charted"]["90"] > 0
 
 
+def test_fewer_than_ten_stays_without_a_chart_are_not_told(
+    train: pd.DataFrame, sepsis: Cohort
+) -> None:
+    def told(count: int) -> float | None:
+        few = train["stay_id"].isin(train["stay_id"].unique()[:count])
+        lacking = train.assign(heart_rate=train["heart_rate"].mask(few))
+        found: float | None = described(lacking, sepsis)["missingness"]["heart_rate"][
+            "stays_never_charted"
+        ]
+        return found
+
+    stays = train["stay_id"].nunique()
+    assert told(9) is None
+    assert told(50) is not None
+    assert told(50) * stays >= 10
+
+
+def test_how_few_next_rows_are_unknown_cannot_be_had_by_subtraction(
+    dataset: dict[str, Any], train: pd.DataFrame, sepsis: Cohort
+) -> None:
+    lone = train["stay_id"] == train["stay_id"].iloc[0]
+    unknown = described(train.assign(spo2=train["spo2"].mask(lone)), sepsis)
+    found = unknown["constraints"]["hypoxia"]["next_rows"]
+    assert found["measured"]["steps"]
+    assert [found["unknown"]["steps"], found["carried"]["steps"]] == [None, None]
+    assert dataset["constraints"]["oliguria"]["next_rows"]["measured"]["steps"]
+
+
 def test_the_dose_plane_counts_every_decision_once(
     dataset: dict[str, Any], train: pd.DataFrame
 ) -> None:
