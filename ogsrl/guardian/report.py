@@ -22,10 +22,11 @@ from ogsrl.guardian.neighbours import Neighbours
 from ogsrl.guardian.power import departed, power_by_rarity, power_table, refused, sample
 from ogsrl.guardian.protocol import Guardian, Rows
 from ogsrl.guardian.region import region
-from ogsrl.guardian.shares import bands, share, subgroups
+from ogsrl.guardian.shares import group_shares, share
 from ogsrl.guardian.shortage import Shortage
 from ogsrl.guardian.survey import MAX_LEVELS
 from ogsrl.preparation.coverage import MIN_PATIENTS
+from ogsrl.preparation.groups import bands, subgroups
 from ogsrl.preparation.tensors import StayTensors
 
 FORMAT = 1
@@ -184,7 +185,10 @@ def false_alarm(
         "steps": share(flags[decided], patient[decided]),
         "stays": share(ever[length > 0], patient[stays][length > 0]),
         "groups": {
-            group.name: {"label": group.label, "shares": group.shares(flags, patient, decided)}
+            group.name: {
+                "label": group.label,
+                "shares": group_shares(group, flags, patient, decided),
+            }
             for group in groups
         },
         "by_question": _by_question(guardian, Rows.of(validation)),

@@ -24,7 +24,8 @@ from ogsrl.guardian.members import GUARDIANS
 from ogsrl.guardian.protocol import Cases, Guardian, LogDensity, Rows, Shards
 from ogsrl.guardian.region import _middle, _shown, region
 from ogsrl.guardian.report import checks, describe, fit_peers
-from ogsrl.guardian.shares import bands, share, subgroups
+from ogsrl.guardian.shares import group_shares, share
+from ogsrl.preparation.groups import bands, subgroups
 from ogsrl.preparation.history import History
 from ogsrl.preparation.tensors import StayTensors, stay_tensors
 from tests.guardian.cohorts import planted, simulated
@@ -174,7 +175,7 @@ def test_no_cell_of_fewer_than_ten_patients_has_a_number(report: dict[str, Any])
 
 def test_a_single_small_group_is_not_found_by_subtraction() -> None:
     code = bands("x", "X", np.repeat([0, 1, 2], [60, 40, 5]), "step")
-    shown = code.shares(np.ones(105, bool), np.arange(105), np.ones(105, bool))
+    shown = group_shares(code, np.ones(105, bool), np.arange(105), np.ones(105, bool))
     assert [entry["share"] is None for entry in shown] == [False, True, True]
 
 
