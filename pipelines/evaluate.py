@@ -24,16 +24,21 @@ from ogsrl.evaluation.evaluate import Evaluation, Grounds, Subject, evaluate, wo
 from ogsrl.evaluation.fqe import first_decisions
 from ogsrl.evaluation.known import Truths, known, truths
 from ogsrl.evaluation.report import empty_table, flat, frontier, sentences, table
+from ogsrl.evaluation.standing import Standing, standing
 from ogsrl.figures.evaluate import FIGURES
 from ogsrl.figures.style import save_svg
 from ogsrl.guardian.protocol import Guardian
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.saved import load_policy
+from ogsrl.preparation.groups import subgroups
 from ogsrl.preparation.history import History
 from pipelines import ledger
 from pipelines.models import load_behaviour, load_dynamics, load_guardian
 from pipelines.parts import load_frame, load_parts
 from pipelines.stage import Stage, write_frame, write_json
+
+#: Names of who was put forward and of the cloning it was compared with.
+SELECTED, CLONING = "selected", "cloning"
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,11 @@ def run(stage: Stage) -> None:
     robust = params.robust.start_steps + params.robust.steps
     with stage.progress("sensitivity, steps", robust) as update:
         about = look_closer(evaluation, generator, update)
+    others = [one.subject.name for one in found if one.subject.name == CLONING]
+    groups = subgroups(load_frame(stage, "test"), history.preparation)
+    stands = standing(evaluation, SELECTED, others, groups)
     _enter_ledger(stage, found)  # before anybody can see a number
-    _write(stage, evaluation, true, about)
+    _write(stage, evaluation, true, about, stands)
     _write_private(stage, evaluation)
 
 
@@ -92,7 +100,7 @@ def _policies(
             directory,
         )
 
-    yield one("selected", stage.model("selected"))
+    yield one(SELECTED, stage.model("selected"))
     report = _selection(stage)
     chosen, cloning = report["chosen"], stage.params.select.cloning
     compared = chosen is not None and chosen["algorithm"] == cloning
@@ -105,7 +113,7 @@ def _policies(
         directory = stage.model("policies", algorithm, f"seed_{other['seed']}", other["checkpoint"])
         if other["finalist"] and algorithm == cloning and not compared:
             compared = True
-            yield one("cloning", directory)
+            yield one(CLONING, directory)
         elif same:
             yield one(name, directory)
         elif other["finalist"] and algorithm == cloning:
@@ -126,11 +134,14 @@ def _selection(stage: Stage) -> dict[str, Any]:
     return found
 
 
-def _write(stage: Stage, evaluation: Evaluation, true: Truths, about: Closer) -> None:
+def _write(
+    stage: Stage, evaluation: Evaluation, true: Truths, about: Closer, stands: Standing
+) -> None:
     """Numbers, figures, and what a person sees first."""
     rows, told = table(evaluation, true), flat(evaluation, true)
     write_frame(stage.report("evaluation.parquet"), rows)
-    write_json(stage.report("evaluation.json"), {"status": "evaluated", **told, **about.plain()})
+    told |= {**about.plain(), **stands.plain()}
+    write_json(stage.report("evaluation.json"), {"status": "evaluated", **told})
     _draw(stage, rows, frontier(evaluation), about.distributions(), about.calibration.drawn())
     for line in sentences(evaluation):
         stage.say(line)
@@ -165,7 +176,7 @@ def _write_private(stage: Stage, evaluation: Evaluation) -> None:
     """The stays in which who was selected and clinicians differ most."""
     test = evaluation.shared.grounds.test
     stays = load_frame(stage, "test")["stay_id"]
-    differ = most_different(test, evaluation.shared.executed["selected"], stays)
+    differ = most_different(test, evaluation.shared.executed[SELECTED], stays)
     write_frame(stage.private("evaluate_differing.parquet"), differ)
 
 

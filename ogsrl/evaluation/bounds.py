@@ -1,14 +1,20 @@
 """Bounds of a mean over patients and cold fits of fitted Q evaluation.
 
-Called by the estimator `fitted` and by selection, so that both mean the same by a standard error.
+Called by the estimator `fitted`, by selection and for the audit: all mean the same by a standard
+error.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import torch
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,16 @@ class Bound:
     low: float
     high: float
     level: float
+
+    def wider(self, times: float) -> Bound:
+        """Around the same estimate.
+
+        >>> Bound(0.25, 0.125, 0.0, 0.5, 0.95).wider(2.0)
+        Bound(estimate=0.25, se=0.25, low=-0.25, high=0.75, level=0.95)
+        """
+        mean = self.estimate
+        low, high = mean - times * (mean - self.low), mean + times * (self.high - mean)
+        return replace(self, se=times * self.se, low=low, high=high)
 
 
 def normal_interval(
@@ -62,3 +78,47 @@ def normal_interval(
     mean = float(exact.mean())
     z = float(torch.special.ndtri(torch.tensor(level, dtype=torch.float64)))
     return Bound(mean, se, mean - z * se, mean + z * se, level)
+
+
+#: (networks, patients) values and a level -> the mean with one-sided bounds at that level.
+Interval = Callable[[torch.Tensor, float], Bound]
+
+
+def interval_of(*, resampled: bool, networks: int) -> Interval:
+    """The normal interval, for fits of this kind."""
+    return partial(normal_interval, resampled=resampled, networks=networks)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Whether a limit is surely kept: whether the upper bound is within it."""
+
+    bound: Bound
+    limit: float
+    kept: bool
+
+
+def holm(
+    tests: Mapping[Key, tuple[torch.Tensor, float]], confidence: float, interval: Interval
+) -> dict[Key, Kept]:
+    """Which of many limits are kept, all such claims together right with this confidence.
+
+    Step-down: with k limits not yet shown to be kept, each is asked at 1 - (1 - confidence) / k;
+    whenever some are shown, the rest are asked again, less strictly.
+
+    Args:
+        tests: (networks, patients) values whose mean must not exceed a limit.
+        confidence: Of all together.
+        interval: How bounds are made.
+    """
+    found: dict[Key, Kept] = {}
+    left = list(tests)
+    while left:
+        level = 1 - (1 - confidence) / len(left)
+        asked = {key: interval(tests[key][0], level) for key in left}
+        shown = [key for key in left if asked[key].high <= tests[key][1]]
+        settled = shown or left
+        for key in settled:
+            found[key] = Kept(asked[key], tests[key][1], key in shown)
+        left = [key for key in left if key not in found]
+    return {key: found[key] for key in tests}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from ogsrl.errors import ModelError
+from ogsrl.evaluation.bounds import Interval, interval_of
 from ogsrl.evaluation.executed import Clinicians
 from ogsrl.evaluation.fqe import Fqe, Sampling, first_decisions, fit_fqe
 from ogsrl.evaluation.pessimism import Worst
@@ -20,7 +21,6 @@ from ogsrl.evaluation.rollouts import Expected, Model, Rollouts
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.limits import lived
 from ogsrl.preparation.tensors import StayTensors
-from ogsrl.selection.bounds import Interval, interval_of
 from ogsrl.selection.config import SelectParams
 from ogsrl.selection.judge import CLINICIANS, Judged, Refusals, judge
 from ogsrl.selection.reasons import (

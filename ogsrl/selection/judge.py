@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-
-from ogsrl.evaluation.bounds import Bound
+from ogsrl.evaluation.bounds import Bound, Interval, Kept, holm
 from ogsrl.evaluation.fqe import Fqe
+from ogsrl.evaluation.limits import limit_tests
 from ogsrl.evaluation.quantities import COST, REFUSAL, VALUE, primary
 from ogsrl.evaluation.rollouts import by_patient
-from ogsrl.selection.bounds import Interval, Kept, holm
 from ogsrl.spec import Cohort
 
 #: The name under which the clinicians are evaluated beside the finalists.
@@ -84,7 +82,7 @@ def judge(
     tests = {
         (name, limit): test
         for name in finalists
-        for limit, test in _tests(values[name], theirs, cohort).items()
+        for limit, test in limit_tests(values[name], theirs, cohort).items()
     }
     kept = holm(tests, confidence, interval)
     sign = 1 if decisive == VALUE else -1
@@ -101,18 +99,3 @@ def judge(
             refusal=Kept(refusal, refusals.most, refusal.high <= refusals.most),
         )
     return judged
-
-
-def _tests(
-    own: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor], cohort: Cohort
-) -> dict[str, tuple[torch.Tensor, float]]:
-    """What must not exceed what."""
-    tests = {}
-    for name, constraint in cohort.constraints.items():
-        limit, cost = constraint.limit, own[COST + name]
-        if limit.relative is not None:
-            allowed = limit.relative * theirs[COST + name]
-            tests[f"relative:{name}"] = (cost - allowed, limit.margin)
-        if limit.absolute is not None:
-            tests[f"absolute:{name}"] = (cost, limit.absolute)
-    return tests

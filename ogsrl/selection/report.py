@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from ogsrl.evaluation.bounds import Kept
 from ogsrl.evaluation.rollouts import Expected
-from ogsrl.selection.bounds import Kept
 from ogsrl.selection.choose import Candidate, Selection, Verdict
 from ogsrl.selection.config import SelectParams
 from ogsrl.selection.judge import Judged

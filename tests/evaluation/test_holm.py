@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ogsrl.evaluation.bounds import Bound, normal_interval
-from ogsrl.selection.bounds import holm
+from ogsrl.evaluation.bounds import Bound, holm, normal_interval
 from tests.evaluation.fits import FITS, PATIENTS, TRUE, drawn
 
 

@@ -1,0 +1,206 @@
+"""How one policy stands on test patients: against its limits, against cloning, in each subgroup.
+
+Called by the stage evaluate, for whoever was selected; the audit reads it. All is from the cold
+fits, paired by patient, and as wide as the panel's own intervals of fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ogsrl.evaluation.asking import CLINICIANS, Shared
+from ogsrl.evaluation.bounds import Bound, Interval, Kept, holm, normal_interval
+from ogsrl.evaluation.evaluate import Evaluation
+from ogsrl.evaluation.fqe import first_decisions
+from ogsrl.evaluation.limits import limit_tests
+from ogsrl.evaluation.quantities import COST, VALUE, primary
+from ogsrl.evaluation.rollouts import by_patient
+from ogsrl.preparation.coverage import cells
+from ogsrl.preparation.groups import Grouping
+
+
+@dataclass(frozen=True)
+class Group:
+    """Advantage over the clinicians in one subgroup, of the primary quantity: more is better.
+
+    Attributes:
+        grouping: E.g. age.
+        label: Of the grouping.
+        group: E.g. below 50.
+        patients: In it; None, as all that follows, for few.
+        effective: Effective sample of the policy's weights among them.
+        bound: One-sided, each side at the level of the panel's interval.
+        harmed: Whether the upper bound, Holm-adjusted over all subgroups, is below 0.
+    """
+
+    grouping: str
+    label: str
+    group: str
+    patients: int | None
+    effective: float | None
+    bound: Bound | None
+    harmed: Kept | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Of one policy.
+
+    Attributes:
+        policy: Its name.
+        limits: By limit: the upper bound of what must not exceed it, Holm-adjusted.
+        than: Advantage over each of these other policies, paired.
+        groups: Its advantage in each subgroup.
+    """
+
+    policy: str
+    limits: Mapping[str, Kept]
+    than: Mapping[str, Bound]
+    groups: tuple[Group, ...]
+
+    def plain(self) -> dict[str, Any]:
+        """`<policy>.<what>.<which>.<field>`; what: limits, than, groups (numbered)."""
+        told: dict[str, Any] = {}
+        for name, kept in self.limits.items():
+            told |= _prefixed(f"limits.{name}", _bound(kept.bound))
+            told |= {f"limits.{name}.limit": kept.limit, f"limits.{name}.kept": kept.kept}
+        for name, bound in self.than.items():
+            told |= _prefixed(f"than.{name}", _bound(bound))
+        for number, one in enumerate(self.groups):
+            at = f"groups.{number}"
+            told |= {f"{at}.grouping": one.grouping, f"{at}.label": one.label}
+            told |= {f"{at}.group": one.group, f"{at}.patients": one.patients}
+            told[f"{at}.effective"] = one.effective
+            told |= _prefixed(at, _bound(one.bound))
+            told[f"{at}.adjusted_hi"] = one.harmed and one.harmed.bound.high
+            told[f"{at}.harmed"] = one.harmed and one.harmed.kept
+        return {f"{self.policy}.{name}": value for name, value in told.items()}
+
+
+def standing(
+    evaluation: Evaluation, policy: str, others: Sequence[str], groupings: Sequence[Grouping]
+) -> Standing:
+    """How a policy stands.
+
+    Args:
+        evaluation: With it.
+        policy: Its name.
+        others: Policies it is compared with, beside the clinicians.
+        groupings: Of the rows of the test patients.
+    """
+    shared = evaluation.shared
+    cohort = shared.grounds.test.history.preparation.cohort
+    decisive, confidence = primary(cohort), shared.params.confidence
+    sign = 1 if decisive == VALUE else -1
+    fits = shared.fqe.first_values
+    patients = shared.fqe.patients
+    own, theirs = (
+        {q: by_patient(value, patients) for q, value in fits[name].items()}
+        for name in (policy, CLINICIANS)
+    )
+    limits = holm(limit_tests(own, theirs, cohort), confidence, _interval(shared, COST))
+    interval = _interval(shared, decisive)
+    than = {
+        other: interval(
+            sign * (own[decisive] - by_patient(fits[other][decisive], patients)),
+            (1 + confidence) / 2,
+        )
+        for other in others
+    }
+    advantage = sign * (fits[policy][decisive] - fits[CLINICIANS][decisive])
+    groups = _groups(shared, policy, advantage, groupings, interval)
+    return Standing(policy, limits, than, groups)
+
+
+def _interval(shared: Shared, quantity: str) -> Interval:
+    """Of differences of fits, as wide as they were found to have to be."""
+    times = shared.params.inflation.of(quantity, gain=True)
+
+    def interval(values: torch.Tensor, level: float) -> Bound:
+        networks = shared.fqe.params.networks
+        return normal_interval(values, level, resampled=True, networks=networks).wider(times)
+
+    return interval
+
+
+def _groups(
+    shared: Shared,
+    policy: str,
+    advantage: torch.Tensor,
+    groupings: Sequence[Grouping],
+    interval: Interval,
+) -> tuple[Group, ...]:
+    """Every subgroup; those of few patients have a name alone."""
+    first = first_decisions(shared.grounds.test)
+    patients, level = shared.fqe.patients, shared.params.confidence
+    found: dict[tuple[str, str], tuple[Grouping, torch.Tensor | None]] = {}
+    for grouping in groupings:
+        code = torch.from_numpy(grouping.code)[first]
+        hidden = cells(
+            code.numpy(), patients.numpy(), len(grouping.groups), total_known=True
+        ).suppressed
+        for number, group in enumerate(grouping.groups):
+            here = code == number
+            if bool(here.any()):
+                shown = None if number in hidden else here
+                found[grouping.name, group] = grouping, shown
+    values = {
+        key: by_patient(advantage[:, here], patients[here])
+        for key, (_, here) in found.items()
+        if here is not None
+    }
+    harmed = holm({key: (one, 0.0) for key, one in values.items()}, level, interval)
+    weights = _last_weights(shared, policy)
+    made = []
+    for key, (grouping, shown) in found.items():
+        told = shown is not None
+        made.append(
+            Group(
+                grouping=grouping.name,
+                label=grouping.label,
+                group=key[1],
+                patients=values[key].shape[1] if told else None,
+                effective=None if shown is None else _effective(weights[shown], patients[shown]),
+                bound=interval(values[key], (1 + level) / 2) if told else None,
+                harmed=harmed.get(key),
+            )
+        )
+    return tuple(made)
+
+
+def _last_weights(shared: Shared, policy: str) -> torch.Tensor:
+    """(stays with a decision,) the last weight of each under the policy; 0 of an unknown end."""
+    decisive = primary(shared.grounds.test.history.preparation.cohort)
+    record = shared.records(policy, shared.params.bandwidths[0])[decisive]
+    layout, first = shared.layout, first_decisions(shared.grounds.test)
+    begun = layout.row[layout.step == 0]
+    of_record = torch.zeros(len(layout.patient), dtype=torch.int64)
+    of_record[layout.stay[layout.step == 0]] = begun
+    place = torch.from_numpy(np.searchsorted(first.numpy(), of_record.numpy()))
+    weights = torch.zeros(len(first), dtype=torch.float64)
+    weights[place] = record.weights[:, -1]
+    return weights
+
+
+def _effective(weights: torch.Tensor, patient: torch.Tensor) -> float:
+    """(sum w)^2 / sum w^2 over patients."""
+    number = torch.unique(patient, return_inverse=True)[1]
+    each = torch.zeros(int(number.max()) + 1, dtype=torch.float64).index_add_(0, number, weights)
+    total = float(each.sum())
+    return total**2 / float(each.square().sum()) if total > 0 else 0.0
+
+
+def _bound(bound: Bound | None) -> dict[str, float | None]:
+    if bound is None:
+        return dict.fromkeys(("estimate", "lo", "hi", "level"))
+    fields = (bound.estimate, bound.low, bound.high, bound.level)
+    return dict(zip(("estimate", "lo", "hi", "level"), fields, strict=True))
+
+
+def _prefixed(prefix: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}.{name}": value for name, value in fields.items()}
