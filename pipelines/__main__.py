@@ -24,6 +24,7 @@ STAGES = {
     "train": "policies -> models/NAME/policies/ALGORITHM/, reports/NAME/train_ALGORITHM.json",
     "select": "who is put forward -> models/NAME/selected/, reports/NAME/selection.json",
     "evaluate": "what policies come to, on test patients -> reports/NAME/evaluation.{parquet,json}",
+    "audit": "whether who was selected passes: gates, verdict -> reports/NAME/audit.json",
 }
 
 

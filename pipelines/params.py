@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ogsrl.audit.config import AuditParams
 from ogsrl.behaviour.config import BehaviourParams
 from ogsrl.dynamics.config import DynamicsParams
 from ogsrl.errors import SpecError
@@ -73,6 +74,7 @@ class Params(Section):
     train: TrainParams = Field(default_factory=TrainParams)
     select: SelectParams = Field(default_factory=SelectParams)
     evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
+    audit: AuditParams = Field(default_factory=AuditParams)
     algorithms: dict[str, AlgorithmParams] = Field(default_factory=dict)
 
 

@@ -162,6 +162,8 @@ class DoseUse:
         zero: Share of steps without any; None for a dose that is not `zero_inflated`.
         change: Mean distance from the dose last given, in clinical units.
         change_scaled: The same as learners see it.
+        jump: Share of steps with a larger change than the cohort file allows; None where it allows
+            all.
         bins: Share of steps in each bin, none given first, of policy and clinicians; None where
             it is of too few patients.
     """
@@ -171,13 +173,14 @@ class DoseUse:
     zero: Beside | None
     change: Beside
     change_scaled: Beside
+    jump: Beside | None
     bins: tuple[tuple[Measured | None, Measured | None], ...]
 
     def plain(self) -> dict[str, float | None]:
         """For JSON, dotted; without the bins."""
         told = {"mean": self.mean, "change": self.change, "change_scaled": self.change_scaled}
-        if self.zero is not None:
-            told["zero"] = self.zero
+        told |= {} if self.zero is None else {"zero": self.zero}
+        told |= {} if self.jump is None else {"jump": self.jump}
         return dotted(**{name: one.plain() for name, one in told.items()})
 
     def distribution(self) -> dict[str, Any]:
@@ -200,6 +203,11 @@ def dose_use(decided: Decided, name: str) -> DoseUse:
     zero = None
     if action.zero_inflated:
         zero = some.beside(dose.policy.abs() <= near, (dose.given.abs() <= near).double())
+    jump = None
+    if action.max_change is not None:
+        most = action.max_change + near
+        mine, theirs = ((x - dose.last_given).abs() > most for x in (dose.policy, dose.given))
+        jump = later.beside(mine, theirs.double())
     return DoseUse(
         axis=axis,
         mean=some.beside(dose.policy, dose.given, action.range),
@@ -214,6 +222,7 @@ def dose_use(decided: Decided, name: str) -> DoseUse:
             (dose.given_scaled - dose.last_scaled).abs(),
             (0.0, 2.0),
         ),
+        jump=jump,
         bins=tuple(
             zip(*(_bins(axis, doses, some) for doses in (dose.policy, dose.given)), strict=True)
         ),

@@ -1,0 +1,65 @@
+"""All gates and one verdict.
+
+Called by the stage audit. A gate is added by its one line in a module of gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ogsrl.audit import data_gates, effect_gates, region_gates, safety_gates
+from ogsrl.audit.config import AuditParams
+from ogsrl.audit.evidence import Evidence
+from ogsrl.audit.gate import Gate, Judged, Verdict
+
+#: In the order in which a person reads them.
+GATES: Mapping[str, Gate] = {
+    gate.name: gate
+    for gate in (
+        *data_gates.GATES,
+        *region_gates.GATES,
+        *safety_gates.GATES,
+        *effect_gates.GATES,
+    )
+}
+_DEFAULTS = AuditParams()
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Every gate, judged."""
+
+    gates: tuple[Judged, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Failed if any gate is; else undecided if any is."""
+        verdicts = {one.verdict for one in self.gates}
+        if "failed" in verdicts:
+            return "failed"
+        return "undecided" if "undecided" in verdicts else "passed"
+
+    def of(self, verdict: Verdict) -> tuple[str, ...]:
+        """Names of gates with this verdict."""
+        return tuple(one.gate.name for one in self.gates if one.verdict == verdict)
+
+    def plain(self) -> dict[str, Any]:
+        """For audit.json."""
+        return {
+            "verdict": self.verdict,
+            "failed": list(self.of("failed")),
+            "undecided": list(self.of("undecided")),
+            "loosened": [one.gate.name for one in self.gates if one.loosened],
+            "gates": [one.plain() for one in self.gates],
+        }
+
+
+def audit(evidence: Evidence, params: AuditParams) -> Audit:
+    """Judge all gates."""
+    judged = []
+    for name, gate in GATES.items():
+        limit, default = getattr(params, name).limit, getattr(_DEFAULTS, name).limit
+        judged.append(Judged(gate, limit, default, gate.measure(evidence)))
+    return Audit(tuple(judged))

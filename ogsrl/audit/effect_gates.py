@@ -1,0 +1,198 @@
+"""Gates on what the policy is worth: against clinicians, cloning, in subgroups, between seeds.
+
+Registered in `ogsrl.audit.audit`. Advantage is of the primary quantity, more is better.
+"""
+
+from __future__ import annotations
+
+from ogsrl.audit.evidence import Evidence
+from ogsrl.audit.gate import Found, Gate
+
+NOBODY = "nobody was put forward"
+FEW = "too few test patients: nothing was measured on them"
+#: A subgroup's advantage below this is named on the card's first page.
+NAMED = -0.02
+
+
+def _better(evidence: Evidence) -> Found:
+    if not evidence.acts:
+        return Found(NOBODY)
+    if not evidence.measured:
+        return Found(FEW, open=True)
+    told = evidence.under(f"selected.{evidence.decisive}.gain.")
+    low, high = sorted((evidence.sign * told["lo"], evidence.sign * told["hi"]))
+    estimate = told["estimate"] and evidence.sign * told["estimate"]
+    said = f"than the clinicians: {told['word']}"
+    if estimate is not None:
+        said += f"; advantage {estimate:+.4f} ({low:+.4f} to {high:+.4f})"
+    if not told["voters"]:
+        said += "; no estimator may be believed"
+    return Found(said, low, estimate, low, high, open=told["word"] != "worse")
+
+
+def _cloning(evidence: Evidence) -> Found:
+    if not evidence.acts:
+        return Found(NOBODY)
+    if not evidence.measured:
+        return Found(FEW, open=True)
+    told = evidence.under("selected.than.cloning.")
+    if not told:
+        return Found("behaviour cloning was not measured beside it")
+    return Found(
+        f"advantage over behaviour cloning {told['estimate']:+.4f} ({told['lo']:+.4f} to "
+        f"{told['hi']:+.4f}), on the same patients",
+        compared=told["lo"],
+        estimate=told["estimate"],
+        low=told["lo"],
+        high=told["hi"],
+    )
+
+
+def _subgroups(evidence: Evidence) -> Found:
+    if not evidence.cohort.subgroups:
+        return Found("the cohort file names no subgroup", 0.0)
+    if not evidence.measured:
+        return Found(FEW)
+    told = evidence.under("selected.groups.")
+    numbers = sorted({int(key.partition(".")[0]) for key in told})
+    shown = [n for n in numbers if told[f"{n}.estimate"] is not None]
+    if not shown:
+        return Found("every subgroup is of too few patients")
+
+    def name(n: int) -> str:
+        label = told[f"{n}.label"]
+        return (
+            f"{label} {told[f'{n}.group']} ({told[f'{n}.patients']} patients, worth "
+            f"{told[f'{n}.effective']:.0f}): {told[f'{n}.estimate']:+.4f}"
+        )
+
+    worst = min(shown, key=lambda n: told[f"{n}.adjusted_hi"])
+    harmed = [name(n) for n in shown if told[f"{n}.harmed"]]
+    low = [name(n) for n in shown if told[f"{n}.estimate"] < NAMED and not told[f"{n}.harmed"]]
+    said = f"{len(shown)} subgroups, {len(harmed)} surely worse off"
+    said += f": {'; '.join(harmed)}" if harmed else ""
+    said += f"; looking worse off: {'; '.join(low)}" if low else ""
+    return Found(
+        said,
+        compared=told[f"{worst}.adjusted_hi"],
+        estimate=told[f"{worst}.estimate"],
+        low=told[f"{worst}.lo"],
+        high=told[f"{worst}.hi"],
+    )
+
+
+def _detectable(evidence: Evidence) -> Found:
+    if not evidence.acts:
+        return Found(NOBODY)
+    if not evidence.measured:
+        return Found(FEW, open=True)
+    smallest = evidence.told(f"selected.{evidence.decisive}.gain.smallest_effect")
+    if smallest is None:
+        return Found(
+            "too few patients: no estimator may be believed, so no effect is seen", open=True
+        )
+    said = f"an advantage of {smallest:.4f} would have been seen in 8 of 10 cohorts like this"
+    return Found(said, smallest, smallest, open=True)
+
+
+def _seeds(evidence: Evidence) -> Found:
+    chosen = evidence.selection.get("chosen")
+    if chosen is None:
+        return Found(NOBODY)
+    seeds = evidence.train[chosen["algorithm"]]["seeds"]
+    ended = {seed: one["status"] for seed, one in seeds.items() if one["status"] != "done"}
+    if ended:
+        each = ", ".join(f"seed {seed}: {status}" for seed, status in ended.items())
+        return Found(f"{len(ended)} of {len(seeds)} seeds did not end well ({each})")
+    if not evidence.measured:
+        return Found(FEW)
+    own = evidence.told(f"selected.{evidence.decisive}.estimate")
+    names = [f"{chosen['algorithm']}_seed_{seed}" for seed in seeds if int(seed) != chosen["seed"]]
+    found = {
+        name: evidence.evaluation.get(f"{name}.{evidence.decisive}.estimate") for name in names
+    }
+    others = {name: one for name, one in found.items() if one is not None}
+    if own is None or not others:
+        return Found("no other seed was measured beside it")
+    apart = {name: abs(one - own) for name, one in others.items()}
+    most = max(apart.values())
+    return Found(f"{len(apart)} other seeds are up to {most:.4f} apart from it", most, most)
+
+
+def _confounding(evidence: Evidence) -> Found:
+    if not evidence.acts:
+        return Found(NOBODY)
+    if not evidence.measured:
+        return Found(FEW)
+    told = evidence.under("selected.sensitivity.")
+    word = evidence.told(f"selected.{evidence.decisive}.gain.word")
+    tips, first = told["whole_stay.tipping_gamma"], told["first_dose.tipping_gamma"]
+    strongest = [
+        f"{key.split('.')[1]} {value:.2f}"
+        for key, value in told.items()
+        if key.startswith("recorded.") and key.endswith(".gamma")
+    ]
+    beside = f"; recorded columns come to: {', '.join(strongest)}" if strongest else ""
+    said = (
+        f"of the whole stay `{word}` is said"
+        + (f" up to Gamma {tips:g}" if tips else "")
+        + f"; of the first dose `{told['first_dose.word']}`"
+        + (f" up to Gamma {first:g}" if first else "")
+        + beside
+    )
+    gammas = sorted({_gamma(key) for key in told if key.startswith("whole_stay.gamma_")})
+    withstood = 1.0
+    if word == "better":
+        withstood = tips if tips else gammas[-1]
+    return Found(said, withstood, withstood)
+
+
+def _gamma(key: str) -> float:
+    return float(key.split(".")[1].removeprefix("gamma_").replace("_", "."))
+
+
+GATES = (
+    Gate(
+        "better",
+        "Better than the clinicians",
+        "Who is not surely better than those who treat today should not advise them.",
+        ">",
+        _better,
+    ),
+    Gate(
+        "cloning",
+        "Not worse than imitation",
+        "Imitating clinicians is simple and safe: whoever is worse than that has learned harm.",
+        ">=",
+        _cloning,
+    ),
+    Gate(
+        "subgroups",
+        "No group of patients pays for the others",
+        "A good average can hide deaths in one group.",
+        ">=",
+        _subgroups,
+    ),
+    Gate(
+        "detectable",
+        "Enough patients to see a difference",
+        "`Cannot tell` of few patients is no sign that nothing is there.",
+        "<=",
+        _detectable,
+        otherwise="too few patients",
+    ),
+    Gate(
+        "seeds",
+        "Training again gives the same",
+        "A policy that one seed finds and others do not was found by luck.",
+        "<=",
+        _seeds,
+    ),
+    Gate(
+        "confounding",
+        "What clinicians saw and nobody wrote down",
+        "If clinicians knew more than the record, doses of the sickest look deadly.",
+        ">=",
+        _confounding,
+    ),
+)

@@ -1,0 +1,83 @@
+"""What the gates read: the reports of every stage, as one typed whole.
+
+Built by the stage audit. It holds aggregates alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ogsrl.errors import OgsrlError
+from ogsrl.evaluation.quantities import VALUE, primary
+from ogsrl.spec import Cohort
+
+Report = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of the policy put forward.
+
+    Attributes:
+        cohort: Whose.
+        validation: Report of validate.
+        dataset: Of prepare.
+        behaviour: Of behaviour.
+        dynamics: Of dynamics.
+        guardian: Of guardian.
+        train: Of train, by algorithm.
+        selection: Of select.
+        evaluation: Of evaluate: flat.
+        uses: Policies ever measured on these test patients.
+        with_rows: Files of the model that hold rows of patients.
+    """
+
+    cohort: Cohort
+    validation: Report
+    dataset: Report
+    behaviour: Report
+    dynamics: Report
+    guardian: Report
+    train: Mapping[str, Report]
+    selection: Report
+    evaluation: Report
+    uses: int
+    with_rows: Sequence[str]
+
+    @property
+    def decisive(self) -> str:
+        """The quantity that decides."""
+        return primary(self.cohort)
+
+    @property
+    def sign(self) -> int:
+        """1 where more of it is better, -1 where less is."""
+        return 1 if self.decisive == VALUE else -1
+
+    @property
+    def measured(self) -> bool:
+        """Whether anything was measured on test patients."""
+        return bool(self.evaluation.get("status") == "evaluated")
+
+    @property
+    def acts(self) -> bool:
+        """Whether anybody was put forward who may act."""
+        return self.selection.get("chosen") is not None
+
+    def told(self, name: str) -> Any:
+        """An entry of evaluation.json; None where it could not be told.
+
+        Raises:
+            OgsrlError: There is no such entry: the report is of another version.
+        """
+        try:
+            return self.evaluation[name]
+        except KeyError:
+            raise OgsrlError(f"audit: evaluation.json has no {name}; run evaluate again") from None
+
+    def under(self, prefix: str) -> dict[str, Any]:
+        """Entries whose names begin so, without it."""
+        cut = len(prefix)
+        return {name[cut:]: x for name, x in self.evaluation.items() if name.startswith(prefix)}

@@ -1,0 +1,89 @@
+"""Gates on the guardian and on how often the policy defers.
+
+Registered in `ogsrl.audit.audit`.
+"""
+
+from __future__ import annotations
+
+from ogsrl.audit.evidence import Evidence
+from ogsrl.audit.gate import Found, Gate
+
+
+def _false_alarms(evidence: Evidence) -> Found:
+    report = evidence.guardian
+    if report["status"] != "ready":
+        return Found(
+            f"the guardian is not ready ({report['status']}): it refuses everything; patients "
+            f"needed: {report.get('needed')}"
+        )
+    alarms = report["false_alarm"]
+    steps, alpha = alarms["steps"], alarms["alpha"]
+    if steps is None:
+        return Found("too few validation patients to count false alarms")
+    return Found(
+        f"{steps['estimate']:.1%} of clinicians' steps are refused ({steps['lo']:.1%} to "
+        f"{steps['hi']:.1%}); promised: {alpha:.0%}",
+        compared=steps["lo"] - alpha,
+        estimate=steps["estimate"] - alpha,
+        low=steps["lo"] - alpha,
+        high=steps["hi"] - alpha,
+    )
+
+
+def _rows(evidence: Evidence) -> Found:
+    kind = evidence.guardian["kind"]
+    member = evidence.guardian.get("members", {}).get(kind, {})
+    files = [*evidence.with_rows]
+    if member.get("holds_rows"):
+        files.append(f"guardian ({kind})")
+    told = "no file of the model holds rows of patients"
+    if files:
+        told = f"{len(files)} hold rows of patients: {', '.join(files)}"
+    return Found(told, float(len(files)))
+
+
+def _deferred(what: str) -> Gate:
+    def measure(evidence: Evidence) -> Found:
+        if not evidence.acts:
+            return Found(f"nobody was put forward: all {what} are left to the clinicians")
+        if not evidence.measured:
+            return Found("not measured on test patients: too few of them")
+        told = evidence.under(f"selected.measures.deferred_{what}.")
+        if told["estimate"] is None:
+            return Found(f"too few patients to count {what}")
+        return Found(
+            f"{told['estimate']:.1%} of {what} ({told['lo']:.1%} to {told['hi']:.1%})",
+            compared=told["hi"],
+            estimate=told["estimate"],
+            low=told["lo"],
+            high=told["hi"],
+        )
+
+    return Gate(
+        f"{what}_deferred",
+        f"Few {what} are left to the clinicians" + (" in part" if what == "stays" else ""),
+        "Whoever always defers does no harm and is of no use: its numbers are the clinicians' own.",
+        "<=",
+        measure,
+    )
+
+
+GATES = (
+    Gate(
+        "false_alarms",
+        "The guardian keeps its promise",
+        "A guardian that refuses what clinicians usually do is turned off; the promise is on the "
+        "mean over patients like these, and says nothing of what it lets pass.",
+        "<=",
+        _false_alarms,
+    ),
+    Gate(
+        "rows_in_model",
+        "No patient is in the model",
+        "A model is copied to where its patients never agreed to be.",
+        "<=",
+        _rows,
+    ),
+    _deferred("steps"),
+    _deferred("stays"),
+)
