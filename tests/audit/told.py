@@ -1,0 +1,101 @@
+"""Reports in which every gate passes, to be changed by tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ogsrl.audit.evidence import Evidence
+from ogsrl.spec import Cohort, load_cohort
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@cache
+def sepsis() -> Cohort:
+    return load_cohort(REPOSITORY / "data_contracts" / "sepsis.yaml")
+
+
+def measure(estimate: float | None, low: float | None, high: float | None) -> dict[str, Any]:
+    return {"estimate": estimate, "lo": low, "hi": high}
+
+
+def flat(prefix: str, fields: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}.{name}": value for name, value in fields.items()}
+
+
+def group(number: int, name: str, estimate: float, **more: Any) -> dict[str, Any]:
+    told = {
+        "grouping": "age",
+        "label": "Age",
+        "group": name,
+        "patients": 800,
+        "effective": 120.0,
+        **measure(estimate, estimate - 0.02, estimate + 0.02),
+        "adjusted_hi": estimate + 0.03,
+        "harmed": estimate + 0.03 < 0,
+    }
+    return flat(f"selected.groups.{number}", told | more)
+
+
+def evaluation() -> dict[str, Any]:
+    told: dict[str, Any] = {"status": "evaluated"}
+    told |= flat("selected.mortality", measure(0.16, 0.14, 0.18))
+    gain = measure(-0.03, -0.05, -0.01) | {"word": "better", "smallest_effect": 0.03, "voters": 1}
+    told |= flat("selected.mortality.gain", gain)
+    told["ogsrl_seed_1.mortality.estimate"] = 0.165
+    told["ogsrl_seed_2.mortality.estimate"] = 0.155
+    told |= flat("selected.than.cloning", measure(0.025, 0.005, 0.045))
+    for limit in ("relative:hypoxia", "relative:oliguria"):
+        told |= flat(f"selected.limits.{limit}", measure(-0.03, -0.05, -0.01) | {"limit": 0.0})
+    told |= flat("selected.measures.deferred_steps", measure(0.04, 0.038, 0.043))
+    told |= flat("selected.measures.deferred_stays", measure(0.31, 0.30, 0.33))
+    for hazard in sepsis().hazards:
+        told |= flat(f"selected.measures.hazards.{hazard}", {"evaluable": 1.0, "never": 1.0})
+        told |= flat(f"selected.measures.hazards.{hazard}.steps.policy", measure(0.0, 0.0, 0.001))
+    for dose in sepsis().actions:
+        told |= flat(f"selected.measures.doses.{dose}.jump.policy", measure(0.0, 0.0, 0.001))
+    told |= group(0, "below 50", 0.02) | group(1, "80 and above", 0.01)
+    told |= {
+        "selected.sensitivity.whole_stay.tipping_gamma": 1.1,
+        "selected.sensitivity.whole_stay.gamma_1_1.gain.word": "cannot tell",
+        "selected.sensitivity.first_dose.tipping_gamma": 1.05,
+        "selected.sensitivity.first_dose.word": "better",
+        "selected.sensitivity.recorded.map.gamma": 3.4,
+    }
+    return told
+
+
+def clean() -> Evidence:
+    """Nothing is wrong."""
+    steps = {"estimate": 0.0497, "lo": 0.0463, "hi": 0.0531, "patients": 3000}
+    curve = [{"predicted": 0.1, "estimate": 0.105, "se": 0.01}]
+    return Evidence(
+        cohort=sepsis(),
+        validation={"passed": True, "errors": 0, "rules": [], "quarantine": {"share": 0.0}},
+        dataset={"leakage": [{"check": "bins", "status": "clean"}]},
+        behaviour={"status": "fitted"},
+        dynamics={
+            "status": "fitted",
+            "constraints": {name: {"curve": curve} for name in sepsis().constraints},
+        },
+        guardian={
+            "kind": "christoffel",
+            "status": "ready",
+            "members": {"christoffel": {"holds_rows": False}, "kde": {"holds_rows": True}},
+            "false_alarm": {"alpha": 0.05, "steps": steps},
+        },
+        train={"ogsrl": {"seeds": {str(seed): {"status": "done"} for seed in range(3)}}},
+        selection={"chosen": {"algorithm": "ogsrl", "seed": 0}},
+        evaluation=evaluation(),
+        uses=4,
+        with_rows=[],
+    )
+
+
+def changed(**entries: Any) -> Evidence:
+    """Some entries of evaluation.json are others."""
+    before = clean()
+    return replace(before, evaluation={**before.evaluation, **entries})
