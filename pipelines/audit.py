@@ -1,4 +1,4 @@
-"""Stage audit: does the policy put forward pass? -> reports/NAME/audit.json.
+"""Stage audit: does who was put forward pass? -> reports/NAME/audit.json, card.{json,md,html}.
 
 Reads what every stage reported, and which files the model is made of. It never says no: it records
 what failed.
@@ -10,13 +10,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ogsrl.audit.audit import audit
 from ogsrl.audit.evidence import Evidence
+from ogsrl.audit.filled import filled
+from ogsrl.audit.rendered import PICTURES, html, markdown
 from ogsrl.audit.rows import with_rows
 from ogsrl.errors import OgsrlError
 from pipelines import ledger
 from pipelines.parts import load_frame
-from pipelines.stage import Stage, write_json
+from pipelines.stage import Stage, write_json, write_text
 
 #: What a registered model is made of.
 MODEL = ("behaviour", "guardian", "selected")
@@ -28,8 +32,18 @@ REPORTS = (
 
 def run(stage: Stage) -> None:
     """Judge every gate."""
-    found = audit(evidence(stage), stage.params.audit)
+    known = evidence(stage)
+    found = audit(known, stage.params.audit)
+    card = filled(known, found)
+    pictures = {
+        name: stage.report("figures", f"{name}.svg").read_text(encoding="utf-8")
+        for name in PICTURES
+        if stage.report("figures", f"{name}.svg").exists()
+    }
     write_json(stage.report("audit.json"), {"cohort": stage.cohort_name, **found.plain()})
+    write_json(stage.report("card.json"), card.model_dump(mode="json"))
+    write_text(stage.report("card.md"), markdown(card))
+    write_text(stage.report("card.html"), html(card, pictures))
     stage.say(f"{found.verdict}: {len(found.of('passed'))} of {len(found.gates)} gates passed")
     for one in found.gates:
         if one.verdict != "passed":
@@ -51,9 +65,20 @@ def evidence(stage: Stage) -> Evidence:
     algorithms = stage.params.train.algorithms
     test_set = ledger.patients_hash(load_frame(stage, "test"))
     parts = reports["dataset"]["parts"].values()
+    rows = pd.read_parquet(stage.report("evaluation.parquet"))
+    rows = rows.astype(object).where(rows.notna(), None)
     return Evidence(
         cohort=stage.cohort,
-        **reports,
+        ingest=_read(stage.report("cohort.json")),
+        validation=reports["validation"],
+        dataset=reports["dataset"],
+        behaviour=reports["behaviour"],
+        dynamics=reports["dynamics"],
+        guardian=reports["guardian"],
+        selection=reports["selection"],
+        evaluation=reports["evaluation"],
+        estimates=[dict(zip(rows.columns, row, strict=True)) for row in rows.to_numpy()],
+        coverage=_coverage(stage.root / "benchmarks" / "results" / "coverage.json"),
         train={name: _read(stage.report(f"train_{name}.json")) for name in algorithms},
         uses=sum(one.test_set == test_set for one in ledger.measured(stage)),
         with_rows=with_rows(
@@ -61,6 +86,11 @@ def evidence(stage: Stage) -> Evidence:
             {int(count) for part in parts for count in part.values()},
         ),
     )
+
+
+def _coverage(file: Path) -> dict[str, float]:
+    """How often intervals held on simulated cohorts; empty where that was never measured."""
+    return dict(_read(file)["figures"]) if file.exists() else {}
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -133,10 +133,14 @@ def _left(done: int, total: int | None, seconds: float) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write beside and rename; keys stay in their order, floats as Python prints them."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside and rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.partial")
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    beside.write_text(text + "\n", encoding="utf-8")
+    beside.write_text(text, encoding="utf-8")
     beside.replace(path)
 
 

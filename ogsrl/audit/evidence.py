@@ -22,7 +22,8 @@ class Evidence:
 
     Attributes:
         cohort: Whose.
-        validation: Report of validate.
+        ingest: Report of ingest (cohort.json).
+        validation: Of validate.
         dataset: Of prepare.
         behaviour: Of behaviour.
         dynamics: Of dynamics.
@@ -30,11 +31,14 @@ class Evidence:
         train: Of train, by algorithm.
         selection: Of select.
         evaluation: Of evaluate: flat.
+        estimates: Rows of evaluation.parquet.
+        coverage: Figures of the coverage benchmark; empty where it never ran.
         uses: Policies ever measured on these test patients.
         with_rows: Files of the model that hold rows of patients.
     """
 
     cohort: Cohort
+    ingest: Report
     validation: Report
     dataset: Report
     behaviour: Report
@@ -43,6 +47,8 @@ class Evidence:
     train: Mapping[str, Report]
     selection: Report
     evaluation: Report
+    estimates: Sequence[Mapping[str, Any]]
+    coverage: Mapping[str, float]
     uses: int
     with_rows: Sequence[str]
 

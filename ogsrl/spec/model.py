@@ -238,6 +238,39 @@ class Subgroup(Section):
     cuts: tuple[float, ...] = Field((), description="Cut points, rising; none: each value.")
 
 
+class CardTexts(Section):
+    """What the model card says that no measurement can; what is not written is `not stated`."""
+
+    developer: str = Field("", description="Who answers for the model.")
+    contact: str = Field("", description="Where to ask.")
+    stage: str = Field("", description="E.g. research; clinical trial 0123.")
+    availability: str = Field("", description="Where it may be had.")
+    regulation: str = Field("", description="Approvals, or that there are none.")
+    intended_use: str = Field("", description="What it is for, and where in the work of a ward.")
+    users: str = Field("", description="Who reads its recommendations.")
+    directions: str = Field("", description="What they do with them.")
+    population: str = Field("", description="For which patients.")
+    out_of_scope: str = Field("", description="For which patients and settings it is not.")
+    risks: str = Field("", description="Known risks, beside what the audit found.")
+    ethics: str = Field("", description="Known biases and what follows from them.")
+    risk_level: str = Field("", description="Of clinical harm.")
+    co_interventions: str = Field(
+        "", description="Treatments beside the doses, and how they enter."
+    )
+    conversion: str = Field("", description="How doses of several drugs became one number.")
+    bias_mitigation: str = Field("", description="What was done against biases.")
+    maintenance: str = Field("", description="Who watches it, how often, and for what.")
+    change_plan: str = Field("", description="What may change without asking again.")
+    rollback: str = Field("", description="Who takes it back, and when.")
+    security: str = Field("", description="How it is protected.")
+    funding: str = Field("", description="Who paid.")
+    third_parties: str = Field("", description="Others' parts in it.")
+    stakeholders: str = Field("", description="Who was asked, patients among them.")
+    consent: str = Field("", description="Whether patients were asked or told.")
+    publications: str = Field("", description="Where it is described.")
+    trials: str = Field("", description="Clinical trials of it.")
+
+
 class Source(Section):
     """Where trajectories come from."""
 
@@ -275,6 +308,7 @@ class Cohort(Section):
     checks: dict[str, Check] = Field(default_factory=dict)
     guardian: GuardianColumns
     subgroups: dict[str, Subgroup] = Field(default_factory=dict)
+    card: CardTexts = Field(default_factory=CardTexts)
 
     @property
     def states(self) -> dict[str, Static]:

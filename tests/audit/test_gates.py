@@ -27,7 +27,7 @@ def broken() -> Mapping[str, Evidence]:
     curve = {"curve": [{"predicted": 0.1, "estimate": 0.14}]}
     return {
         "contract": replace(before, validation=rules),
-        "leakage": replace(before, dataset=LEAK),
+        "leakage": replace(before, dataset={**before.dataset, **LEAK}),
         "test_uses": replace(before, uses=21),
         "false_alarms": replace(before, guardian={**before.guardian, "false_alarm": alarms}),
         "rows_in_model": replace(before, with_rows=["guardian: rows"]),

@@ -18,8 +18,8 @@ def sepsis() -> Cohort:
     return load_cohort(REPOSITORY / "data_contracts" / "sepsis.yaml")
 
 
-def measure(estimate: float | None, low: float | None, high: float | None) -> dict[str, Any]:
-    return {"estimate": estimate, "lo": low, "hi": high}
+def measure(middle: float | None, low: float | None, high: float | None) -> dict[str, Any]:
+    return {"estimate": middle, "lo": low, "hi": high}
 
 
 def flat(prefix: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -34,6 +34,7 @@ def group(number: int, name: str, estimate: float, **more: Any) -> dict[str, Any
         "patients": 800,
         "effective": 120.0,
         **measure(estimate, estimate - 0.02, estimate + 0.02),
+        "level": 0.95,
         "adjusted_hi": estimate + 0.03,
         "harmed": estimate + 0.03 < 0,
     }
@@ -68,14 +69,25 @@ def evaluation() -> dict[str, Any]:
     return told
 
 
+def estimate(policy: str, quantity: str, estimator: str, diagnosis: str) -> dict[str, Any]:
+    told = {"policy": policy, "quantity": quantity, "estimator": estimator}
+    told |= measure(0.16, 0.14, 0.18) | {"level": 0.95, "ess": None, "truth": 0.15}
+    return {**told, "diagnosis": diagnosis}
+
+
 def clean() -> Evidence:
     """Nothing is wrong."""
     steps = {"estimate": 0.0497, "lo": 0.0463, "hi": 0.0531, "patients": 3000}
     curve = [{"predicted": 0.1, "estimate": 0.105, "se": 0.01}]
     return Evidence(
         cohort=sepsis(),
+        ingest={"source": {"kind": "simulator"}, "table": {"sha256": "ab" * 32}},
         validation={"passed": True, "errors": 0, "rules": [], "quarantine": {"share": 0.0}},
-        dataset={"leakage": [{"check": "bins", "status": "clean"}]},
+        dataset={
+            "leakage": [{"check": "bins", "status": "clean"}],
+            "attrition": [{"step": "simulated", "patients": 20_000, "stays": 21_010}],
+            "parts": {"train": {"patients": 9_970, "stays": 10_458, "rows": 145_519}},
+        },
         behaviour={"status": "fitted"},
         dynamics={
             "status": "fitted",
@@ -84,12 +96,19 @@ def clean() -> Evidence:
         guardian={
             "kind": "christoffel",
             "status": "ready",
+            "alpha": 0.05,
             "members": {"christoffel": {"holds_rows": False}, "kde": {"holds_rows": True}},
             "false_alarm": {"alpha": 0.05, "steps": steps},
         },
         train={"ogsrl": {"seeds": {str(seed): {"status": "done"} for seed in range(3)}}},
-        selection={"chosen": {"algorithm": "ogsrl", "seed": 0}},
+        selection={"chosen": {"algorithm": "ogsrl", "seed": 0, "checkpoint": "step_1800"}},
         evaluation=evaluation(),
+        estimates=[
+            estimate("selected", "mortality", "fqe", "votes: cold fits agree"),
+            estimate("selected", "mortality", "wis", "no vote: too few"),
+            estimate("selected", "mortality", "panel", "fqe voted"),
+        ],
+        coverage={"coverage_fqe": 0.95},
         uses=4,
         with_rows=[],
     )

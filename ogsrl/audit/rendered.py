@@ -1,0 +1,83 @@
+"""The card as Markdown and as one HTML page that needs nothing from the network.
+
+Called by the stage audit. It shows what the card holds and computes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jinja2
+from markupsafe import Markup
+
+from ogsrl.audit.card import Card, Number
+
+#: Figures of reports/NAME/figures/ that the page holds, with what they show.
+PICTURES: Mapping[str, str] = {
+    "evaluate_doses": "Doses that the policy recommends, and what clinicians gave in those steps",
+    "evaluate_panel": "What each policy comes to on test patients, by all estimators",
+    "evaluate_truth": "The same beside the truth, where it is known",
+    "guardian_region": "What is supported, and what is refused",
+    "evaluate_calibration": "Predicted and observed deaths",
+}
+#: A verdict's sign, so that colours are not needed.
+SIGNS = {"passed": "\u2713", "undecided": "?", "failed": "\u2717"}
+
+
+def markdown(card: Card) -> str:
+    """For an editor or a registry's description."""
+    return _environment(escape=False).get_template("card.md.j2").render(card=card) + "\n"
+
+
+def html(card: Card, pictures: Mapping[str, str]) -> str:
+    """One page.
+
+    Args:
+        card: What to show.
+        pictures: SVG by name, of PICTURES.
+    """
+    drawn = [
+        (PICTURES[name], Markup(_bare(pictures[name]))) for name in PICTURES if name in pictures
+    ]
+    template = _environment(escape=True).get_template("card.html.j2")
+    return template.render(card=card, pictures=drawn) + "\n"
+
+
+def _environment(*, escape: bool) -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("ogsrl.audit"),
+        autoescape=escape,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    made.filters |= {"number": _number, "share": _share, "cell": _cell}
+    made.globals["signs"] = SIGNS
+    return made
+
+
+def _bare(svg: str) -> str:
+    """An SVG without what comes before its own element."""
+    return svg[svg.index("<svg") :]
+
+
+def _number(number: Number | None) -> str:
+    """With its interval.
+
+    >>> _number(Number(estimate=0.16, lo=0.1, hi=0.22))
+    '0.160 (0.100 to 0.220)'
+    """
+    if number is None or number.estimate is None:
+        return "not told"
+    if number.lo is None or number.hi is None:
+        return f"{number.estimate:.3f}"
+    return f"{number.estimate:.3f} ({number.lo:.3f} to {number.hi:.3f})"
+
+
+def _share(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.0%}"
+
+
+def _cell(text: object) -> str:
+    """In a table of Markdown."""
+    return "" if text is None else str(text).replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,100 @@
+"""The card says what the audit found, on its first page, and nothing that nobody told."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from ogsrl.audit.audit import audit
+from ogsrl.audit.card import NOT_STATED, Card
+from ogsrl.audit.config import AuditParams
+from ogsrl.audit.evidence import Evidence
+from ogsrl.audit.filled import filled
+from ogsrl.audit.rendered import SIGNS, html, markdown
+from tests.audit.told import changed, clean, group
+
+SVG = '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>'
+
+
+def card(evidence: Evidence, params: AuditParams | None = None) -> Card:
+    return filled(evidence, audit(evidence, params or AuditParams()))
+
+
+def failing() -> Evidence:
+    return changed(**{"selected.measures.deferred_steps.hi": 0.4})
+
+
+def test_it_survives_json_and_says_what_the_cohort_file_does_not() -> None:
+    made = card(clean())
+    assert Card.model_validate_json(made.model_dump_json()) == made
+    assert made.transparency.funding_source == NOT_STATED
+    assert made.external_validation.startswith("none")
+
+
+def test_passed_and_failed_look_different_at_a_glance() -> None:
+    seen = {}
+    unsure = {"selected.mortality.gain.word": "cannot tell", "selected.mortality.gain.hi": 0.01}
+    for evidence in (clean(), changed(**unsure), failing()):
+        made = card(evidence)
+        verdict = made.first_page.verdict
+        page = html(made, {})
+        banner = re.search(r'<section class="banner (\w+)".*?</section>', page, re.S)
+        assert banner is not None
+        assert banner[1] == verdict
+        assert SIGNS[verdict] in banner[0]
+        assert f"**{verdict}**" in markdown(made)
+        seen[verdict] = banner[0]
+    assert set(seen) == {"passed", "undecided", "failed"}
+
+
+def test_what_failed_and_who_looks_worse_off_are_on_the_first_page() -> None:
+    page = card(failing()).first_page
+    assert any("steps are left" in line for line in page.failed)
+    looks = card(changed(**group(1, "80 and above", -0.025, adjusted_hi=0.01))).first_page
+    assert looks.looks_worse_for == ("Age: 80 and above",)
+    assert looks.verdict == "passed"
+
+
+def test_a_loosened_limit_is_on_the_first_page() -> None:
+    loose = AuditParams.model_validate({"steps_deferred": {"limit": 0.9}})
+    made = card(clean(), loose)
+    assert made.first_page.loosened == ("Few steps are left to the clinicians: 0.9 instead of 0.1",)
+    assert "0.9 instead of 0.1" in html(made, {})
+
+
+def test_nobody_put_forward_has_a_card_too() -> None:
+    few = replace(
+        clean(), selection={"chosen": None}, evaluation={"status": "too_few_patients"}, estimates=[]
+    )
+    made = card(few)
+    assert made.first_page.verdict == "failed"
+    assert made.first_page.recommends.startswith("Nothing")
+    assert made.results == ()
+    assert "too few" in html(made, {})
+    assert "too few" in markdown(made)
+
+
+def test_the_page_needs_no_network_and_runs_no_script() -> None:
+    page = html(card(clean()), {"evaluate_doses": SVG})
+    assert "<svg" in page
+    assert "<?xml" not in page
+    assert not re.search(r"<script|<link|@import|url\(|src=", page)
+    for address in re.findall(r'(?:href|xmlns)="([^"]*)"', page):
+        assert address.startswith("#") or address.startswith("http://www.w3.org/")
+
+
+def test_text_of_a_cohort_file_is_text() -> None:
+    cohort = clean().cohort
+    texts = cohort.card.model_copy(update={"contact": "<script>alert(1)</script>"})
+    evil = replace(clean(), cohort=cohort.model_copy(update={"card": texts}))
+    assert "<script>" not in html(card(evil), {})
+    assert "&lt;script&gt;" in html(card(evil), {})
+
+
+@pytest.mark.parametrize("word", ["None", "nan", "inf", "undefined"])
+def test_no_hole_shows(word: str) -> None:
+    made = card(clean())
+    for text in (html(made, {}), markdown(made)):
+        assert not re.search(rf"\b{word}\b", text)
