@@ -215,11 +215,14 @@ def figures_of(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
             figures[key] = float(np.mean(values))
             figures[f"{key}_least"], figures[f"{key}_most"] = min(values), max(values)
             figures[f"deferred_{size}_{name}"] = float(np.mean(deferred))
-        gap = [p["published"][OURS]["survival"] - p["published"][PLANNER]["survival"] for p in own]
-        figures[f"survival_{size}_vs_reference"] = float(np.mean(gap))
-        figures[f"survival_{size}_vs_reference_se"] = (
-            float(np.std(gap)) / max(len(gap) - 1, 1) ** 0.5
-        )
+        for other, against in ((PLANNER, "reference"), (INFORMED, "same_support")):
+            gap = [
+                p["published"][OURS]["survival"] - p["published"][other]["survival"] for p in own
+            ]
+            figures[f"survival_{size}_vs_{against}"] = float(np.mean(gap))
+            figures[f"survival_{size}_vs_{against}_se"] = (
+                float(np.std(gap)) / max(len(gap) - 1, 1) ** 0.5
+            )
         figures[f"recovered_{size}"] = (figures[f"survival_{size}"] - clinicians) / (
             best - clinicians
         )

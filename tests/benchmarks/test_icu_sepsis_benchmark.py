@@ -78,6 +78,7 @@ def test_figures_are_means_but_margins_are_the_worst() -> None:
     figures = icu_sepsis.figures_of(parts)
     assert figures["survival_5"] == pytest.approx(0.82)
     assert figures["survival_5_vs_reference"] == pytest.approx(0.015)
+    assert figures["survival_5_vs_same_support"] == pytest.approx(0.82 - 0.7)
     assert figures["worst_margin"] == pytest.approx(0.77 - 0.781845, abs=1e-6)
     assert figures["deadly_margin"] == pytest.approx(0.80 - 0.781845, abs=1e-6)
     assert figures["recovered_5"] == pytest.approx((0.82 - 0.781845) / 0.093297, abs=1e-4)
