@@ -9,9 +9,9 @@ are not done again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from benchmarks._icu_sepsis_pipeline import OURS, ROOT, make, settings
 from benchmarks._icu_sepsis_planner import Logs, greedy, penalised, reference
 from benchmarks._report import arguments, report
 from benchmarks._truth_cohorts import code_files, digest
+from ogsrl.policies.actors import TableActor
+from ogsrl.policies.codes import DoseLevels
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.table import acting
 from ogsrl.sources.icu_sepsis import (
@@ -58,8 +60,12 @@ PLANNER = "planner"
 INFORMED = "planner_same_support"
 #: OGSRL where selection lets it act, else clinicians; `ogsrl` is measured whatever selection says.
 PUT_FORWARD = "put_forward"
+#: Any dose with equal chances: what the guardian lets pass of it, clinicians where it defers.
+RANDOM = "random_guarded"
 #: In the order of the table.
-POLICIES = (OURS, PUT_FORWARD, PLANNER, INFORMED, "bc", "unguarded", "greedy", "penalised")
+POLICIES = (
+    OURS, PUT_FORWARD, PLANNER, INFORMED, "bc", "unguarded", "greedy", "penalised", RANDOM
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,7 @@ def measure(job: Job) -> dict[str, Any]:
         PUT_FORWARD: _deployed(made.chosen),
         **{name: _deployed(deployed) for name, deployed in made.deployed.items()},
         **{name: _left_to_clinicians(plan.policy) for name, plan in plans.items()},
+        RANDOM: at_random(made.deployed[OURS]),
     }
     reason = None if made.selection is None else made.selection.verdicts[0].reason
     found = {
@@ -120,6 +127,7 @@ def measure(job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "settings": {name: dict(plan.settings) for name, plan in plans.items()},
         "reason": reason,
+        "false_support": false_support(made.deployed[OURS]),
         "published": {name: _truth(one, deadly=False) for name, one in treated.items()},
         "deadly": {name: _truth(one, deadly=True) for name, one in treated.items()},
     }
@@ -142,6 +150,28 @@ def _deployed(deployed: Deployed) -> Treated:
     does = acting(deployed)
     clinicians = torch.from_numpy(process().clinicians.copy())
     return Treated(does.treated(clinicians).numpy(), does.deferred.numpy())
+
+
+def at_random(guarded: Deployed) -> Treated:
+    """Under this guardian, with no mind of one's own."""
+    each = [_deployed(replace(guarded, actor=one)) for one in _constants(guarded)]
+    policy, deferred = ([getattr(one, name) for one in each] for name in ("policy", "deferred"))
+    return Treated(np.mean(policy, 0), np.mean(deferred, 0))
+
+
+def false_support(guarded: Deployed) -> float:
+    """Share of the pairs that clinicians never give, and that kill in the variant, let pass."""
+    never, passed = process().clinicians <= 0, np.zeros((STATES, COMBINATIONS))
+    for one in _constants(guarded):
+        passed += acting(replace(guarded, actor=one)).given.numpy()
+    return float(passed[never].sum() / never.sum())
+
+
+def _constants(guarded: Deployed) -> Iterator[TableActor]:
+    """Each combination, whatever the state."""
+    levels = DoseLevels.of(guarded.history)
+    for cell in range(len(levels)):
+        yield TableActor(torch.full((STATES,), cell), levels)
 
 
 def _left_to_clinicians(policy: Floats) -> Treated:
@@ -185,11 +215,14 @@ def figures_of(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
             figures[key] = float(np.mean(values))
             figures[f"{key}_least"], figures[f"{key}_most"] = min(values), max(values)
             figures[f"deferred_{size}_{name}"] = float(np.mean(deferred))
-        gap = [p["published"][OURS]["survival"] - p["published"][PLANNER]["survival"] for p in own]
-        figures[f"survival_{size}_vs_reference"] = float(np.mean(gap))
-        figures[f"survival_{size}_vs_reference_se"] = (
-            float(np.std(gap)) / max(len(gap) - 1, 1) ** 0.5
-        )
+        for other, against in ((PLANNER, "reference"), (INFORMED, "same_support")):
+            gap = [
+                p["published"][OURS]["survival"] - p["published"][other]["survival"] for p in own
+            ]
+            figures[f"survival_{size}_vs_{against}"] = float(np.mean(gap))
+            figures[f"survival_{size}_vs_{against}_se"] = (
+                float(np.std(gap)) / max(len(gap) - 1, 1) ** 0.5
+            )
         figures[f"recovered_{size}"] = (figures[f"survival_{size}"] - clinicians) / (
             best - clinicians
         )
@@ -205,6 +238,10 @@ def figures_of(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     figures["deadly_margin"] = float(np.mean(margins))
     figures["deadly_margin_least"] = min(margins)
     figures["deadly_deferred"] = max(one[OURS]["deferred"] for one in largest)
+    for size in sizes:
+        let = [part["false_support"] for part in parts if part["trajectories"] == size]
+        figures[f"deadly_false_support_{size}"] = float(np.mean(let))
+    figures["deadly_deferred_random_guarded"] = max(one[RANDOM]["deferred"] for one in largest)
     return figures
 
 

@@ -18,10 +18,9 @@ import torch
 from ogsrl.behaviour.policy import Behaviour
 from ogsrl.errors import ModelError
 from ogsrl.evaluation.closer import Closer, look_closer
-from ogsrl.evaluation.config import LEAST_PATIENTS
 from ogsrl.evaluation.differing import most_different
+from ogsrl.evaluation.enough import Lacking, lacking
 from ogsrl.evaluation.evaluate import Evaluation, Grounds, Subject, evaluate, work
-from ogsrl.evaluation.fqe import first_decisions
 from ogsrl.evaluation.known import Truths, known, truths
 from ogsrl.evaluation.report import empty_table, flat, frontier, sentences, table
 from ogsrl.evaluation.standing import Standing, standing
@@ -54,9 +53,9 @@ def run(stage: Stage) -> None:
     parts = load_parts(stage, "train", "test")
     test, history = parts["test"], parts["test"].history
     behaviour, dynamics = load_behaviour(stage, history), load_dynamics(stage, history)
-    patients = len(torch.unique(test.patient[first_decisions(test)]))
-    if behaviour.status != "fitted" or patients < LEAST_PATIENTS:
-        _write_too_few(stage, patients)
+    few = lacking(test)
+    if behaviour.status != "fitted" or few is not None:
+        _write_too_few(stage, few or Lacking("training patients", stage.params.behaviour.min_train))
         return
     guardian = load_guardian(stage, history, behaviour)
     found = list(_policies(stage, history, behaviour, guardian))
@@ -147,14 +146,14 @@ def _write(
         stage.say(line)
 
 
-def _write_too_few(stage: Stage, patients: int) -> None:
+def _write_too_few(stage: Stage, few: Lacking) -> None:
     """Too few patients fail no stage."""
     rows = empty_table()
     write_frame(stage.report("evaluation.parquet"), rows)
-    report = {"status": "too_few_patients", "needed": LEAST_PATIENTS, "test_patients": patients}
+    report = {"status": "too_few_patients", "needed": few.needed, "needed_of": few.whom}
     write_json(stage.report("evaluation.json"), report)
     _draw(stage, rows, rows, {}, {"bins": []})
-    stage.say("too few patients")
+    stage.say(f"too few patients: {few}")
 
 
 def _draw(

@@ -56,8 +56,9 @@ class Clinical:
             Cloning is concordant, good or not.
         concordance_by_dose: The same of each dose alone.
         tolerance: Of each dose, in its unit.
-        intensified: Among states that meet a constraint: share where more of some dose is given
-            than the step before and less of none. Who always gives more has 1: see the next.
+        intensified: Among states that meet a constraint, after a stay's first step: share where
+            more of some dose is given than the step before and less of none. Who always gives more
+            has 1: see the next.
         intensified_safe: The same among states that meet no constraint.
         intensified_by_constraint: The same among states that meet this one.
         predicted_unsafe: By constraint: what the dynamics expect of the next charted row, if there
@@ -138,17 +139,23 @@ def measure(
     unsafe = decided.unsafe()
     any_unsafe = torch.stack([torch.zeros_like(decided.step, dtype=torch.bool), *unsafe.values()])
 
-    def more(where: torch.Tensor) -> Beside:
-        return some.among(where).beside(mine, theirs.double())
+    later = some.among(decided.step > 0)  # before the first nothing is known to have been given
+    met = any_unsafe.any(0)
 
+    def more(where: torch.Tensor) -> Beside:
+        return later.among(where).beside(mine, theirs.double())
+
+    both = more(met), more(~met)
+    if later.few(met) or later.few(~met):  # the other would tell of them by subtraction
+        both = Beside.untold(params.confidence), Beside.untold(params.confidence)
     return Clinical(
         concordance=some.measured(torch.stack([*close.values()]).all(0), charted=True),
         concordance_by_dose={
             name: some.measured(same, charted=True) for name, same in close.items()
         },
         tolerance=tolerance,
-        intensified=more(any_unsafe.any(0)),
-        intensified_safe=more(~any_unsafe.any(0)),
+        intensified=both[0],
+        intensified_safe=both[1],
         intensified_by_constraint={name: more(met) for name, met in unsafe.items()},
         predicted_unsafe={} if model is None else predicted_unsafe(decided, model, generator),
         doses={name: dose_use(decided, name) for name in doses},

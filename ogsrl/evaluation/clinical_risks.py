@@ -17,7 +17,7 @@ import torch
 from ogsrl.constraints import HazardValues, hazards
 from ogsrl.errors import EstimateError
 from ogsrl.evaluation.clinical_parts import Decided
-from ogsrl.evaluation.clustered import Beside, Measured, Steps, dotted
+from ogsrl.evaluation.clustered import Beside, Steps, dotted
 from ogsrl.evaluation.executed import BLOCK
 from ogsrl.evaluation.rollouts import Model
 
@@ -71,7 +71,7 @@ def _use(
     policy: Sequence[HazardValues], given: HazardValues, unknown: HazardValues, some: Steps
 ) -> HazardUse:
     if not given.evaluable:
-        nobody = Beside(*[Measured.untold(some.level)] * 3)
+        nobody = Beside.untold(some.level)
         return HazardUse(given.missing, nobody, nobody, None)
     mine = torch.stack([_flags(one) == 1 for one in policy])
     theirs, open_ = (_flags(given) == 1).double(), _flags(unknown) != 0

@@ -66,6 +66,11 @@ class Beside:
     clinicians: Measured
     difference: Measured
 
+    @classmethod
+    def untold(cls, level: float) -> Beside:
+        """Of too few patients."""
+        return cls(*[Measured.untold(level)] * 3)
+
     def plain(self) -> dict[str, float | None]:
         """For JSON, dotted."""
         return dotted(
@@ -107,6 +112,10 @@ class Steps:
     def among(self, kept: torch.Tensor) -> Steps:
         """Those of them where `kept`, (rows,) or (draws, rows), holds."""
         return replace(self, counts=self.counts * kept)
+
+    def few(self, where: torch.Tensor) -> bool:
+        """Whether those of them where this holds are of one to nine patients."""
+        return 0 < self._people((self.counts > 0).any(0) & where) < MIN_PATIENTS
 
     def beside(
         self, policy: torch.Tensor, clinicians: torch.Tensor, within: Range = SHARE

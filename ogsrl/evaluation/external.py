@@ -47,8 +47,8 @@ class Drift:
         impossible: Share of steps whose doses that policy gives no chance; None as in gaps.
     """
 
-    means: dict[str, float]
-    deviations: dict[str, float]
+    means: dict[str, float | None]
+    deviations: dict[str, float | None]
     gaps: dict[str, float | None]
     moved: dict[str, float]
     refused: Measured
@@ -62,7 +62,7 @@ class Drift:
         off = {name: abs(gap or 0.0) / FAR_SHARE for name, gap in self.gaps.items()}
         for found, far in ((self.means, FAR), (self.moved, FAR_SHARE)):
             for name, value in found.items():
-                off[name] = max(off[name], abs(value) / far)
+                off[name] = max(off[name], abs(value or 0.0) / far)
         return tuple(sorted((name for name in off if off[name] > 1), key=lambda name: -off[name]))
 
     def plain(self) -> dict[str, Any]:
@@ -105,11 +105,14 @@ def drift(
     person, names = pd.factorize(frame["patient_id"])
     half = (hash_position(names.astype(str), "ogsrl-drift") < 0.5)[person]
     gaps: dict[str, float | None] = {}
-    moved = {}
+    moved, few = {}, set()
     for name, column in columns.items():
         cell = column.cells(frame[name].to_numpy(np.float64, na_value=np.nan))
-        here = _share(cell == column.levels, person)
+        missing = cell == column.levels
+        here = _share(missing, person)
         gaps[name] = None if here is None else here - column.shares[-1]
+        if 0 < len(np.unique(person[~missing])) < MIN_PATIENTS:
+            few.add(name)  # what is charted of one to nine people
         if column.kind != "numeric":
             moved[name] = _moved(cell, half, np.array(column.shares))
     row = stays.decision.nonzero().squeeze(1)
@@ -121,8 +124,8 @@ def drift(
     log_b = behaviour.log_prob(stays.states[row], stays.doses[row])
     known = torch.isfinite(log_b)
     return Drift(
-        means={name: float(prepared[name].mean()) for name in numeric},
-        deviations={name: float(prepared[name].std()) for name in numeric},
+        means={n: None if n in few else float(prepared[n].mean()) for n in numeric},
+        deviations={n: None if n in few else float(prepared[n].std()) for n in numeric},
         gaps=gaps,
         moved=moved,
         refused=Steps(patient, each[None], level).measured(refused),
@@ -133,8 +136,8 @@ def drift(
 
 
 def _share(rows: npt.NDArray[np.bool_], person: npt.NDArray[np.int64]) -> float | None:
-    """Of rows; None where those of one to nine people are."""
-    few = 0 < len(np.unique(person[rows])) < MIN_PATIENTS
+    """Of rows; None where those of one to nine people are, or are not."""
+    few = any(0 < len(np.unique(person[these])) < MIN_PATIENTS for these in (rows, ~rows))
     return None if few else float(rows.mean())
 
 

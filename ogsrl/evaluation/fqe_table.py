@@ -67,11 +67,9 @@ def never_given(executed: Executed, stays: StayTensors, others: StayTensors | No
             given[made.states[:, 0].long(), levels.codes(made.doses)] = True
     asked = stays.decision.nonzero().squeeze(1)
     state = stays.states[asked, 0].long()
-    new = [
-        ~given[state, levels.codes(doses[asked])] & ~deferred[asked]
-        for doses, deferred in zip(executed.doses, executed.deferred, strict=True)
-    ]
-    return float(torch.stack(new).double().mean())
+    own = ~executed.deferred[:, asked]
+    new = [~given[state, levels.codes(doses[asked])] for doses in executed.doses]
+    return float((torch.stack(new) & own).sum()) / max(int(own.sum()), 1)
 
 
 @dataclass(frozen=True)

@@ -154,11 +154,13 @@ class Support:
     def of(cls, record: Record) -> Support:
         """Of a record's last weights."""
         last = record.by_patient(record.weights[:, -1])
-        total = float(last.sum())
-        if total <= 0:
+        most = float(last.max())
+        if most <= 0:
             return cls(0.0, 1.0, 0.0)
+        shares = last / most  # products of many ratios, squared, would be no number
+        total = float(shares.sum())
         return cls(
-            ess=total**2 / float(last.square().sum()),
-            max_weight=float(last.max()) / total,
-            mean_weight=total / len(record),
+            ess=total**2 / float(shares.square().sum()),
+            max_weight=1 / total,
+            mean_weight=float((last / len(record)).sum()),
         )

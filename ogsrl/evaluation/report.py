@@ -116,13 +116,12 @@ def sentences(evaluation: Evaluation) -> Iterator[str]:
 
 
 def agreement(answers: Answers) -> float | None:
-    """Of all who answered beside the fits: the share whose interval holds what the fits say."""
+    """Of all who vote beside the fits: the share whose interval holds what the fits say.
+
+    None where nobody does: who says nothing agrees with nobody.
+    """
     said = answers.panel.estimate
-    others = [
-        one
-        for name, one in answers.estimates.items()
-        if name != FITTED and one.estimate is not None
-    ]
+    others = [answers.estimates[name] for name in answers.panel.voters if name != FITTED]
     if said is None or not others:
         return None
     return sum(one.low <= said <= one.high for one in others) / len(others)
@@ -159,6 +158,7 @@ def rows_of(answers: Answers) -> Iterator[dict[str, Any]]:
             "patients": None if few_left_out else one.patients,
             "steps": None if few_left_out else one.steps,
             "diagnosis": ("votes: " if one.votes else "no vote: ") + one.diagnosis,
+            "said": one.estimate is not None,
         }
     said = answers.panel
     yield {
@@ -172,14 +172,16 @@ def rows_of(answers: Answers) -> Iterator[dict[str, Any]]:
         "patients": largest.patients,
         "steps": largest.steps,
         "diagnosis": said.diagnosis,
+        "said": bool(said.voters),
     }
 
 
 def _truth(row: Mapping[str, Any], known: Known | None) -> dict[str, Any]:
     if known is None:
         return {"truth": None, "truth_se": None, "covered": None}
-    held = known.held(row["lo"], row["hi"])
-    return {"truth": known.truth, "truth_se": known.se, "covered": held}
+    held = known.held(row["lo"], row["hi"])  # who says nothing is not right, and not wrong
+    told = held if row["said"] else None
+    return {"truth": known.truth, "truth_se": known.se, "covered": told}
 
 
 def _panel(said: Panel, known: Known | None) -> dict[str, Any]:
@@ -195,7 +197,7 @@ def _panel(said: Panel, known: Known | None) -> dict[str, Any]:
             "truth": known.truth,
             "truth_se": known.se,
             "error": None if said.estimate is None else said.estimate - known.truth,
-            "covered": known.held(said.low, said.high),
+            "covered": known.held(said.low, said.high) if said.voters else None,
         }
     return told
 

@@ -55,20 +55,25 @@ class ValueCalibration:
         """Numbers by dotted names, for JSON."""
         told: dict[str, float | None] = {"censored": self.censored}
         for name, one in (("offset", self.offset), ("slope", self.slope)):
-            told |= {f"{name}.{field}": x for field, x in one.plain().items()}
+            told |= {f"{name}.{field}": x for field, x in self._of(one).items()}
         for i, one_bin in enumerate(self.bins):
             told[f"bins.{i}.predicted"] = one_bin.predicted
-            told |= {f"bins.{i}.{n}": x for n, x in one_bin.observed.plain().items()}
+            told |= {f"bins.{i}.{n}": x for n, x in self._of(one_bin.observed).items()}
         return told
+
+    def _of(self, one: Measured) -> dict[str, float | None]:
+        """Without counts, where how few were left out could be had by subtraction."""
+        hidden = {} if self.censored is not None else {"patients": None, "rows": None}
+        return one.plain() | hidden
 
     def drawn(self) -> dict[str, Any]:
         """As the figure `evaluate_calibration` takes it."""
-        bins = [{"predicted": one.predicted, **one.observed.plain()} for one in self.bins]
+        bins = [{"predicted": one.predicted, **self._of(one.observed)} for one in self.bins]
         return {
             "quantity": self.quantity,
             "bins": bins,
-            "offset": self.offset.plain(),
-            "slope": self.slope.plain(),
+            "offset": self._of(self.offset),
+            "slope": self._of(self.slope),
         }
 
 

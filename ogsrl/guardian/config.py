@@ -54,6 +54,13 @@ class GuardianParams(BaseModel):
         description="counts: levels, over all doses together, by which a dose given in the same "
         "state may differ and still be counted.",
     )
+    own: int = Field(
+        10,
+        ge=0,
+        description="counts: patients who must have been given the very dose in the state, however "
+        "many were given one within reach. Below ten the model tells of fewer than ten: for logs "
+        "of no real patient.",
+    )
     bandwidth: float = Field(
         0.535, gt=0, description="kde: the kernel's deviation, columns scaled to [-1, 1]."
     )

@@ -37,8 +37,9 @@ class Counts(Guardian):
 
     Supported: n(s, a) >= min_stays, and these stays are of at least ten patients. With a reach,
     n(s, a) counts who were given in s a dose within so many levels of a, over all doses together,
-    in whole tens: counts that overlap must not tell apart who is in one of them alone. Calibration
-    measures what this refuses; it sets nothing, and nothing is promised.
+    in whole tens: counts that overlap must not tell apart who is in one of them alone. However many
+    they are, `own` patients must have been given a itself: what nobody was given may kill.
+    Calibration measures what this refuses; it sets nothing, and nothing is promised.
 
     Attributes:
         counts: (levels, combinations of doses) stays, by the levels of the cohort file; 0 of a pair
@@ -87,7 +88,7 @@ class Counts(Guardian):
         none = torch.zeros(levels, combinations)
         empty = cls(layout, None, None, none, params.min_stays, params.reach)
         size = levels * combinations
-        stays, patients = torch.zeros(2, size, dtype=torch.int64)
+        stays, patients, own = torch.zeros(3, size, dtype=torch.int64)
         for shard in batches:
             if shard.stay is None:
                 raise SupportError("train: rows without their stay; `counts` counts stays")
@@ -103,12 +104,13 @@ class Counts(Guardian):
             near, row = empty._near(pair)
             stays += distinct_patients(near, shard.stay[row], size)
             patients += distinct_patients(near, shard.patient[row], size)
+            own += distinct_patients(pair, shard.patient, size)
         short = too_few(batches, MIN_PATIENTS)
         if short is not None:
             return replace(empty, shortage=short)
         check_varied(identical(batches, layout))
         # no small cell leaves the training data, and no one person is support
-        stays[(stays < params.min_stays) | (patients < MIN_PATIENTS)] = 0
+        stays[(stays < params.min_stays) | (patients < MIN_PATIENTS) | (own < params.own)] = 0
         if params.reach:
             told = (stays // TOLD_IN * TOLD_IN).clip(min=params.min_stays)
             stays = torch.where(stays > 0, told, 0)

@@ -16,7 +16,8 @@ import torch
 from ogsrl.contracts import Contract
 from ogsrl.errors import EstimateError, SpecError
 from ogsrl.evaluation.closer import look_closer
-from ogsrl.evaluation.config import LEAST_PATIENTS, EvaluateParams
+from ogsrl.evaluation.config import EvaluateParams
+from ogsrl.evaluation.enough import lacking
 from ogsrl.evaluation.evaluate import Grounds, Subject, evaluate
 from ogsrl.evaluation.external import drift
 from ogsrl.evaluation.fqe import first_decisions
@@ -73,12 +74,10 @@ def evaluate_elsewhere(
     preparation = model.history.preparation
     prepared = preparation.apply(frame)
     stays = stay_tensors(prepared, preparation, model.history)
+    few = lacking(stays)
+    if few is not None:
+        raise EstimateError(f"{file.name}: {few}; of so few nothing is said")
     patients = len(torch.unique(stays.patient[first_decisions(stays)]))
-    if patients < LEAST_PATIENTS:
-        raise EstimateError(
-            f"{file.name}: {patients} patients with a decision; at least {LEAST_PATIENTS} are "
-            "needed before anything can be said"
-        )
     generator = torch.Generator().manual_seed(seed)
     guardian = model.deployed.guardian
     assert guardian is not None  # Model.load sets one

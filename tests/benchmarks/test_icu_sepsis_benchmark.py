@@ -8,10 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import icu_sepsis
 from benchmarks._icu_sepsis_pipeline import settings
 from benchmarks._icu_sepsis_planner import Logs, planned, survival
+from ogsrl.guardian.columns import Layout
+from ogsrl.guardian.counts import Counts
+from ogsrl.guardian.protocol import Rows
+from ogsrl.policies.deployed import Deployed
+from ogsrl.preparation import TrainingRows, fit
+from ogsrl.preparation.tensors import stay_tensors
 from ogsrl.sources.icu_sepsis import (
     COMBINATIONS,
     STATES,
@@ -56,7 +63,13 @@ def part(trajectories: int, seed: int, ours: float, planner: float) -> dict[str,
     told = {name: {"survival": 0.7, "deferred": 0.1} for name in icu_sepsis.POLICIES}
     told["ogsrl"] = {"survival": ours, "deferred": 0.02}
     told["planner"] = {"survival": planner, "deferred": 0.0}
-    return {"trajectories": trajectories, "seed": seed, "published": told, "deadly": told}
+    return {
+        "trajectories": trajectories,
+        "seed": seed,
+        "published": told,
+        "deadly": told,
+        "false_support": 0.0,
+    }
 
 
 def test_figures_are_means_but_margins_are_the_worst() -> None:
@@ -65,6 +78,7 @@ def test_figures_are_means_but_margins_are_the_worst() -> None:
     figures = icu_sepsis.figures_of(parts)
     assert figures["survival_5"] == pytest.approx(0.82)
     assert figures["survival_5_vs_reference"] == pytest.approx(0.015)
+    assert figures["survival_5_vs_same_support"] == pytest.approx(0.82 - 0.7)
     assert figures["worst_margin"] == pytest.approx(0.77 - 0.781845, abs=1e-6)
     assert figures["deadly_margin"] == pytest.approx(0.80 - 0.781845, abs=1e-6)
     assert figures["recovered_5"] == pytest.approx((0.82 - 0.781845) / 0.093297, abs=1e-4)
@@ -77,12 +91,33 @@ def test_nobody_is_tested_and_all_else_is_the_cohort_s() -> None:
     assert params.guardian.kind == "counts"
 
 
+@pytest.mark.parametrize("own", [0, 1])
+def test_what_nobody_was_given_is_let_pass_by_no_guardian_that_asks_for_one(own: int) -> None:
+    """It is what kills in the deadly variant; neighbours alone would support it."""
+    cohort, params = settings({"guardian": {"own": own}})
+    table = logged(process(), 2_500, 4, cohort.max_steps, cohort.time_step_hours)
+    preparation = fit(TrainingRows.of(table, cohort), cohort, params.prepare)
+    stays = stay_tensors(preparation.apply(table), preparation)
+    rows, generator = Rows.of(stays), torch.Generator().manual_seed(0)
+    guardian = Counts.fit([rows], Layout.of(stays.history), params.guardian, generator)
+    guardian = guardian.calibrate(rows.states, rows.doses, rows.patient, params.guardian.alpha)
+    guarded = Deployed.of(None, guardian, stays.history)
+    let_pass = icu_sepsis.false_support(guarded)
+    assert let_pass == 0 if own else let_pass > 0.05
+    random = icu_sepsis.at_random(guarded).policy
+    lived = [evaluated(process(deadly=kills), random).survival for kills in (False, True)]
+    assert lived[0] > 0.7
+    assert (lived[1] == pytest.approx(lived[0])) == bool(own)
+    assert own or lived[1] < 0.65
+
+
 @pytest.mark.slow
 def test_a_quick_run_is_kept(tmp_path: Path) -> None:
     arguments = ["--quick", "--processes", "1", "--work", str(tmp_path)]
     figures = icu_sepsis.main([*arguments, "--json", str(tmp_path / "figures.json")])
     assert figures["survival_clinicians"] == pytest.approx(0.7818, abs=5e-5)
     assert figures["worst_margin"] > -0.05
+    assert figures["deadly_false_support_1200"] == 0
     (kept,) = tmp_path.rglob("1200_0.json")
     told = json.loads(kept.read_text())
     told["published"]["ogsrl"]["survival"] = 0.5

@@ -162,6 +162,26 @@ def test_more_of_one_dose_and_less_of_another_is_not_intensified() -> None:
     assert kept.intensified_safe.clinicians.estimate == 1
 
 
+def test_nothing_is_known_to_have_been_given_before_the_first_step() -> None:
+    stays = ordinary()
+    states, doses = stays.states.clone(), stays.doses.clone()
+    states[stays.step == 0] = 50.0
+    doses[stays.step == 0] = scaled(1000, 1.0)
+    begun = replace(stays, states=states, doses=doses)
+    found = measured(begun, as_given(begun))
+    later = int(((states[:, 0] < 65) & (stays.step > 0)).sum())
+    assert found.intensified.clinicians.rows == later == 60
+    assert found.concordance.rows == 120
+
+
+def test_what_few_patients_share_is_not_had_from_all_others() -> None:
+    stays = ordinary(40)
+    safe = stays.states.clone()
+    safe[stays.stay >= 5] = 90.0  # five patients alone are ever unsafe
+    found = measured(replace(stays, states=safe), as_given(stays))
+    assert found.intensified.policy.estimate is found.intensified_safe.policy.rows is None
+
+
 def test_agreement_is_within_one_increment_or_as_asked() -> None:
     stays = ordinary()
     near = gives(stays, scaled(stays.given[:, 0].numpy() + 50, stays.given[:, 1].numpy()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -91,7 +92,7 @@ def test_dropping_ended_stays_from_denominators_would_be_wrong_and_shows() -> No
 
 
 @pytest.mark.parametrize("name", WEIGHTED)
-def test_order_of_stays_and_shards_change_nothing(name: str) -> None:
+def test_order_of_stays_changes_nothing(name: str) -> None:
     record = logged(300, torch.Generator().manual_seed(3), per_patient=3)
     order = torch.randperm(300, generator=torch.Generator().manual_seed(4))
     mixed = ask(name, record.in_order(order))
@@ -99,6 +100,36 @@ def test_order_of_stays_and_shards_change_nothing(name: str) -> None:
     assert mixed.estimate == pytest.approx(plain.estimate, abs=1e-12)
     assert (mixed.low, mixed.high) == pytest.approx((plain.low, plain.high), abs=1e-9)
     assert mixed.ess == pytest.approx(plain.ess)
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_shards_in_another_order_change_but_the_luck_of_samples(name: str) -> None:
+    record = logged(300, torch.Generator().manual_seed(3), per_patient=3)
+    second_first = torch.arange(300).roll(150)
+    patient = torch.zeros(record.patients, dtype=torch.int64)
+    seen = dict.fromkeys(record.patient[second_first].tolist())
+    patient[torch.tensor([*seen])] = torch.arange(len(seen))
+    renumbered = replace(
+        record.in_order(second_first), patient=patient[record.patient[second_first]]
+    )
+    mixed, plain = ask(name, renumbered), ask(name, record)
+    assert mixed.estimate == pytest.approx(plain.estimate, abs=1e-12)
+    assert (mixed.ess, mixed.max_weight) == pytest.approx((plain.ess, plain.max_weight))
+    assert (mixed.votes, mixed.diagnosis) == (plain.votes, plain.diagnosis)
+    width = plain.high - plain.low
+    assert (mixed.low, mixed.high) == pytest.approx((plain.low, plain.high), abs=0.1 * width)
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+@pytest.mark.parametrize("each", [1e-60, 1e60, 1e-40, 1e40])
+def test_weights_beyond_all_numbers_get_no_vote_and_break_nothing(name: str, each: float) -> None:
+    record = logged(400, torch.Generator().manual_seed(8))
+    ratio = torch.where(record.inside, (record.ratio * each).double(), 1.0)
+    found = ask(name, replace(record, ratio=ratio))
+    assert not found.votes
+    assert 0 <= found.low <= found.high <= 1
+    assert found.estimate is None or math.isfinite(found.estimate)
+    assert found.ess is None or 0 <= found.ess <= record.patients * 1.000001
 
 
 @pytest.mark.parametrize("name", WEIGHTED)

@@ -206,6 +206,10 @@ def test_of_doses_that_nobody_was_given_tables_have_no_vote() -> None:
             fqe = answers[name]["mortality"].estimates["fqe"]
             assert fqe.votes != unseen
             assert ("nobody in that state" in fqe.diagnosis) == unseen
+    executed = found.shared.executed["floods"]
+    most = torch.arange(executed.deferred.shape[1]) % 10 > 0
+    deferring = replace(executed, deferred=executed.deferred | most)
+    assert never_given(deferring, stays, None) > 0.3, "who defers mostly is judged by the rest"
     assert found.gains["floods"]["mortality"].panel.word(-1) == "cannot tell"
     assert found.gains["treats"]["mortality"].panel.word(-1) == "better"
 

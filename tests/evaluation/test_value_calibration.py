@@ -58,3 +58,18 @@ def test_censored_stays_have_no_outcome() -> None:
     assert sum(one.observed.rows or 0 for one in found.bins) == count - found.censored
     with pytest.raises(EstimateError, match="give one a stay"):
         value_calibration(cut, torch.rand(count + 1))
+
+
+def test_how_few_were_lost_from_sight_is_told_by_no_count() -> None:
+    def told(share: float) -> dict[str, float | None]:
+        cut = Ward.draw(400, 6).censored(0, share)
+        return value_calibration(cut, torch.rand(len(first_decisions(cut)))).plain()
+
+    few, many = told(0.003), told(0.1)
+    assert few["censored"] is None
+    counts = [x for n, x in few.items() if n.endswith(("patients", "rows"))]
+    assert counts
+    assert not any(counts)
+    assert few["offset.estimate"] is not None
+    assert (many["censored"] or 0) >= 10
+    assert many["offset.rows"] is not None

@@ -74,9 +74,9 @@ def pairs(level: list[int], drug: list[int], fluid: list[int], stay: list[int]) 
     return Rows(states, torch.tensor(np.stack(doses, axis=1)), number, number)
 
 
-def fitted(seen: Rows, least: int = 10, reach: int = 0) -> Counts:
+def fitted(seen: Rows, least: int = 10, reach: int = 0, own: int = 10) -> Counts:
     generator = torch.Generator().manual_seed(0)
-    params = GuardianParams(min_stays=least, reach=reach)
+    params = GuardianParams(min_stays=least, reach=reach, own=own)
     return Counts.fit([seen], layout(HISTORY), params, generator)
 
 
@@ -229,21 +229,30 @@ def test_with_a_reach_patients_given_a_dose_so_near_are_counted_each_once(reach:
     level, drug = rng.integers(0, 2, 300), rng.integers(0, 3, 300)
     fluid, patient = rng.integers(0, 2, 300), rng.integers(0, 40, 300)
     seen = pairs(level.tolist(), drug.tolist(), fluid.tolist(), patient.tolist())
-    counts = fitted(seen, 10, reach).counts.reshape(4, 3, 2)
+    counts = fitted(seen, 10, reach, own=8).counts.reshape(4, 3, 2)
     for s, a, b in itertools.product(range(4), range(3), range(2)):
-        near = (level == s) & (abs(drug - a) + abs(fluid - b) <= reach)
-        people = len(set(patient[near]))
+        apart = abs(drug - a) + abs(fluid - b)
+        people, own = (len(set(patient[(level == s) & (apart <= far)])) for far in (reach, 0))
         told = people // 10 * 10 if reach else people
-        assert counts[s, a, b] == (told if people >= 10 else 0)
+        assert counts[s, a, b] == (told if people >= 10 and own >= 8 else 0)
 
 
-def test_a_dose_near_enough_to_those_of_ten_is_supported_and_the_reach_is_saved(
+def test_a_dose_near_enough_to_those_of_ten_is_supported_if_anybody_was_given_it(
     tmp_path: Path,
 ) -> None:
-    seen = pairs([0] * 24, [0] * 12 + [2] * 12, [0] * 24, list(range(24)))
+    given = pairs([0] * 26, [0] * 12 + [2] * 12 + [1, 1], [0] * 25 + [1], list(range(26)))
     near = pairs([0, 0, 1], [1, 1, 1], [0, 1, 0], [0, 1, 2])
+    never = pairs([0, 0], [0, 2], [1, 1], [0, 1])  # beside many, and nobody's
     for reach, supported in ((0, [0, 0, 0]), (1, [1, 0, 0]), (2, [1, 1, 0])):
-        guardian = fitted(seen, 10, reach).calibrate(seen.states, seen.doses, seen.patient, 0.05)
+        guardian = fitted(given, 10, reach, own=1)
+        guardian = guardian.calibrate(given.states, given.doses, given.patient, 0.05)
+        assert not guardian.supported(never.states, never.doses).any()
+        two = fitted(given, 10, reach, own=2)
+        assert (
+            not two.calibrate(given.states, given.doses, given.patient, 0.05)
+            .supported(near.states, near.doses)
+            .any()
+        )
         assert guardian.supported(near.states, near.doses).int().tolist() == supported
         guardian.save(tmp_path / str(reach))
         again = Counts.load(tmp_path / str(reach), HISTORY)

@@ -14,6 +14,7 @@ import yaml
 
 from ogsrl.errors import OgsrlError
 from ogsrl.evaluation.asking import CLINICIANS, Grounds, Shared
+from ogsrl.evaluation.config import LEAST_PATIENTS
 from ogsrl.evaluation.confounding import gamma_key
 from ogsrl.evaluation.report import COLUMNS
 from ogsrl.policies.deployed import Deployed
@@ -76,7 +77,7 @@ def test_the_report_is_flat_and_says_a_word_of_each_gain(measured: Stage) -> Non
     assert not any(isinstance(value, dict | list) for value in told.values())
     assert told["selected.mortality.gain.word"] in ("better", "worse", "cannot tell")
     assert told["selected.mortality.gain.smallest_effect"] > 0
-    assert 0 <= told["agreement.selected"] <= 1
+    assert told["agreement.selected"] is None or 0 <= told["agreement.selected"] <= 1
     rows = pd.read_parquet(measured.report("evaluation.parquet"))
     panel = rows[(rows.policy == "selected") & (rows.estimator == "panel")].set_index("quantity")
     for quantity in QUANTITIES:
@@ -148,11 +149,15 @@ def test_too_few_test_patients_are_said_and_fail_nothing(
     shutil.copytree(measured.report(), root / "reports" / "table")
     stage = Stage("evaluate", "table", root)
     test = pd.read_parquet(stage.data("prepared", "test.parquet"))
-    some = test.patient_id.unique()[: evaluate.LEAST_PATIENTS - 1]
+    some = test.patient_id.unique()[: LEAST_PATIENTS - 1]
     test[test.patient_id.isin(some)].to_parquet(stage.data("prepared", "test.parquet"))
     evaluate.run(stage)
     told = json.loads(stage.report("evaluation.json").read_text(encoding="utf-8"))
-    assert told["status"] == "too_few_patients"
+    assert told == {
+        "status": "too_few_patients",
+        "needed": LEAST_PATIENTS,
+        "needed_of": "patients with a decision and a known end",
+    }
     rows = pd.read_parquet(stage.report("evaluation.parquet"))
     assert rows.empty
     assert list(rows.columns) == list(COLUMNS)

@@ -168,7 +168,7 @@ def test_a_model_read_back_is_whole(place: Path) -> None:
     ("cohort", "words"),
     [
         ("short.parquet", "lactate"),
-        ("few.parquet", "at least 20"),
+        ("few.parquet", "fewer than 20 patients"),
         ("nowhere.parquet", "no such file"),
         ("changed.yaml", "constraints differ"),
         ("broken.parquet", "stays break the contract (plausible_range:lactate"),
