@@ -9,7 +9,6 @@ from ogsrl.audit.evidence import Evidence
 from ogsrl.audit.gate import Found, Gate
 
 NOBODY = "nobody was put forward"
-FEW = "too few test patients: nothing was measured on them"
 #: A subgroup's advantage below this is named on the card's first page.
 NAMED = -0.02
 
@@ -18,7 +17,7 @@ def _better(evidence: Evidence) -> Found:
     if not evidence.acts:
         return Found(NOBODY)
     if not evidence.measured:
-        return Found(FEW, open=True)
+        return Found(evidence.few, open=True)
     told = evidence.under(f"selected.{evidence.decisive}.gain.")
     low, high = sorted((evidence.sign * told["lo"], evidence.sign * told["hi"]))
     estimate = told["estimate"] and evidence.sign * told["estimate"]
@@ -34,7 +33,7 @@ def _cloning(evidence: Evidence) -> Found:
     if not evidence.acts:
         return Found(NOBODY)
     if not evidence.measured:
-        return Found(FEW, open=True)
+        return Found(evidence.few, open=True)
     told = evidence.under("selected.than.cloning.")
     if not told:
         return Found("behaviour cloning was not measured beside it")
@@ -52,7 +51,7 @@ def _subgroups(evidence: Evidence) -> Found:
     if not evidence.cohort.subgroups:
         return Found("the cohort file names no subgroup", 0.0)
     if not evidence.measured:
-        return Found(FEW)
+        return Found(evidence.few)
     told = evidence.under("selected.groups.")
     numbers = sorted({int(key.partition(".")[0]) for key in told})
     shown = [n for n in numbers if told[f"{n}.estimate"] is not None]
@@ -85,7 +84,7 @@ def _detectable(evidence: Evidence) -> Found:
     if not evidence.acts:
         return Found(NOBODY)
     if not evidence.measured:
-        return Found(FEW, open=True)
+        return Found(evidence.few, open=True)
     smallest = evidence.told(f"selected.{evidence.decisive}.gain.smallest_effect")
     if smallest is None:
         return Found(
@@ -105,7 +104,7 @@ def _seeds(evidence: Evidence) -> Found:
         each = ", ".join(f"seed {seed}: {status}" for seed, status in ended.items())
         return Found(f"{len(ended)} of {len(seeds)} seeds did not end well ({each})")
     if not evidence.measured:
-        return Found(FEW)
+        return Found(evidence.few)
     own = evidence.told(f"selected.{evidence.decisive}.estimate")
     names = [f"{chosen['algorithm']}_seed_{seed}" for seed in seeds if int(seed) != chosen["seed"]]
     found = {
@@ -123,7 +122,7 @@ def _confounding(evidence: Evidence) -> Found:
     if not evidence.acts:
         return Found(NOBODY)
     if not evidence.measured:
-        return Found(FEW)
+        return Found(evidence.few)
     told = evidence.under("selected.sensitivity.")
     word = evidence.told(f"selected.{evidence.decisive}.gain.word")
     tips, first = told["whole_stay.tipping_gamma"], told["first_dose.tipping_gamma"]

@@ -68,6 +68,13 @@ class Evidence:
         return bool(self.evaluation.get("status") == "evaluated")
 
     @property
+    def few(self) -> str:
+        """Why nothing was measured."""
+        needed, of = (self.evaluation.get(name) for name in ("needed", "needed_of"))
+        who = f": fewer than {needed} {of}" if needed else ""
+        return f"too few patients{who}; nothing was measured on test patients"
+
+    @property
     def acts(self) -> bool:
         """Whether anybody was put forward who may act."""
         return self.selection.get("chosen") is not None

@@ -95,8 +95,9 @@ class Judged:
     @property
     def said(self) -> str:
         """In a sentence."""
-        first = self.gate.otherwise if self.verdict != "passed" else ""
-        return f"{first}: {self.found.said}" if first else self.found.said
+        first, said = self.gate.otherwise, self.found.said
+        told = self.verdict == "passed" or said.startswith(first)
+        return said if told else f"{first}: {said}"
 
     @property
     def loosened(self) -> bool:

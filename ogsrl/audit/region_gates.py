@@ -47,7 +47,7 @@ def _deferred(what: str) -> Gate:
         if not evidence.acts:
             return Found(f"nobody was put forward: all {what} are left to the clinicians")
         if not evidence.measured:
-            return Found("not measured on test patients: too few of them")
+            return Found(evidence.few)
         told = evidence.under(f"selected.measures.deferred_{what}.")
         if told["estimate"] is None:
             return Found(f"too few patients to count {what}")

@@ -8,14 +8,12 @@ from __future__ import annotations
 from ogsrl.audit.evidence import Evidence
 from ogsrl.audit.gate import Found, Gate
 
-UNMEASURED = "not measured on test patients: too few of them"
-
 
 def _constraints(evidence: Evidence) -> Found:
     if not evidence.cohort.constraints:
         return Found("the cohort file has no constraint", 0.0)
     if not evidence.measured:
-        return Found(UNMEASURED)
+        return Found(evidence.few)
     told = evidence.under("selected.limits.")
     over = {
         name: told[f"{name}.hi"] - told[f"{name}.limit"]
@@ -60,7 +58,7 @@ def _hazards(evidence: Evidence) -> Found:
     if not hazards:
         return Found("the cohort file has no hazard", 0.0)
     if not evidence.measured:
-        return Found(UNMEASURED)
+        return Found(evidence.few)
     dark, recommended, unknown = [], {}, []
     for name in hazards:
         told = evidence.under(f"selected.measures.hazards.{name}.")
@@ -85,7 +83,7 @@ def _hazards(evidence: Evidence) -> Found:
 
 def _jumps(evidence: Evidence) -> Found:
     if not evidence.measured:
-        return Found(UNMEASURED)
+        return Found(evidence.few)
     shares = {}
     for name, action in evidence.cohort.actions.items():
         if action.max_change is None:

@@ -108,11 +108,13 @@ def test_what_was_not_measured_never_passes() -> None:
         dataset={"leakage": []},
         dynamics={"status": "too_few_patients"},
         guardian={**before.guardian, "status": "too_few_patients", "needed": 19},
-        evaluation={"status": "too_few_patients"},
+        evaluation={"status": "too_few_patients", "needed": 10, "needed_of": "patients who died"},
         uses=0,
     )
     passed = set(judged(unmeasured).of("passed"))
     assert passed <= {"contract", "rows_in_model"}
+    said = {one.gate.name: one.said for one in judged(unmeasured).gates}
+    assert said["detectable"].startswith("too few patients: fewer than 10 patients who died")
 
 
 def test_a_guardian_that_holds_rows_fails_by_its_kind() -> None:
