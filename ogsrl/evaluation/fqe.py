@@ -198,7 +198,7 @@ def fit_fqe(
     }
     task = Task.of(stays, executed, quantities(stays, names))
     networks = None
-    if not is_table(stays.history):
+    if not (params.tables and is_table(stays.history)):
         inputs = Inputs.of(stays, params.dose_weight)
         networks = Networks.drawn(task, inputs, params, sampling.folds, generator)
     fold = _folds(task, params, sampling.folds, generator)
