@@ -17,7 +17,7 @@ from benchmarks._coverage_policies import BETTER, CLINICIANS, DEADLY
 from ogsrl.evaluation.config import Inflation
 from ogsrl.evaluation.known import Known, Truths
 from ogsrl.evaluation.panel import INFORMS
-from ogsrl.evaluation.quantities import kind
+from ogsrl.evaluation.quantities import VALUE, kind
 
 FQE, MORTALITY, PANEL = "fqe", "mortality", "panel"
 #: Two-sided .95, and the confounding that the width is asked of.
@@ -57,6 +57,12 @@ class Said:
     def held(self) -> bool:
         """Whether the interval holds the truth."""
         return self.known.held(self.low, self.high)
+
+    @property
+    def width(self) -> float:
+        """Of the interval, as far as anything is possible; costs, refusals, value lie within 1."""
+        low = max(self.low, -1.0 if self.gain or self.quantity == VALUE else 0.0)
+        return min(self.high, 1.0) - low
 
     @property
     def better(self) -> bool:
@@ -151,8 +157,20 @@ def figures(intervals: Sequence[Said]) -> dict[str, float]:
 
 
 def by_estimator(intervals: Sequence[Said], prefix: str = "") -> dict[str, float]:
-    """Bias, RMSE, coverage, width and share of votes of mortality, by estimator and policy."""
+    """Bias, RMSE, coverage, width and share of votes, by estimator.
+
+    Of mortality by policy too; of its gains and of other quantities over all but the deadly one.
+    """
     made: dict[str, float] = {}
+    for name in dict.fromkeys(one.estimator for one in intervals):
+        answers = [one for one in intervals if one.estimator == name and one.estimate is not None]
+        for quantity in dict.fromkeys(one.quantity for one in answers):
+            for gain in (False, True):
+                what = "" if quantity == MORTALITY else "_" + quantity.replace(":", "_")
+                what += "_gain" * gain
+                each = [one for one in answers if (one.quantity, one.gain) == (quantity, gain)]
+                if what:
+                    made |= _quality([one for one in each if _counts(one)], prefix + name + what)
     some = [one for one in intervals if one.quantity == MORTALITY and not one.gain]
     for name in dict.fromkeys(one.estimator for one in some):
         mine = [one for one in some if one.estimator == name and one.estimate is not None]
@@ -171,17 +189,22 @@ def _quality(each: Sequence[Said], key: str) -> dict[str, float]:
         f"bias_{key}": float(errors.mean()),
         f"rmse_{key}": float(np.sqrt(np.square(errors).mean())),
         f"coverage_{key}": float(np.mean([one.held for one in each])),
-        f"width_{key}": float(np.mean([min(one.high, 1) - max(one.low, 0) for one in each])),
+        f"width_{key}": float(np.mean([one.width for one in each])),
         f"votes_{key}": float(np.mean([one.votes for one in each])),
     }
 
 
-def confounded_figures(parts: Sequence[tuple[float, Part]]) -> dict[str, float]:
-    """Whether bounds at the known Gamma held, and how wide the first dose's are at .25."""
+def confounded_figures(parts: Sequence[tuple[float, int, Part]]) -> dict[str, float]:
+    """Whether bounds at the known Gamma held, and how wide the first dose's are at .25.
+
+    Args:
+        parts: Confounding, number of the cohort, and what came of it: cohorts of one number have
+            the same luck, whatever their confounding, and hang together.
+    """
     held: dict[str, list[tuple[int, bool]]] = {"first": [], "whole": []}
     speaking, alone = [], []  # who says nothing holds anything, and so may what is not widened
     apart, widths, whole, told = 0.0, [], [], []
-    for number, (confounding, part) in enumerate(parts):
+    for confounding, number, part in parts:
         for one in part["policies"].values():
             for what, each in held.items():
                 bound, true = one[what], one[f"{what}_truth"]

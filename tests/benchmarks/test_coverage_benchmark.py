@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import _coverage as coverage
+from benchmarks import coverage
 from benchmarks._coverage_cohorts import PLAIN
 from benchmarks._coverage_figures import (
     confounded_figures,
@@ -133,11 +133,13 @@ def bound(low: float, high: float) -> dict[str, Any]:
 def test_confounded_figures_are_of_both_bounds_and_the_width_of_the_first_at_a_quarter() -> None:
     one = {"first": bound(0.1, 0.25), "first_truth": 0.2, "whole": bound(0.1, 0.3)}
     parts = [
-        (0.25, {"policies": {"ogsrl": {**one, "whole_truth": 0.31}}}),
-        (1.0, {"policies": {"ogsrl": {**one, "whole_truth": 0.29, "first": bound(0, 1)}}}),
+        (0.25, 0, {"policies": {"ogsrl": {**one, "whole_truth": 0.31}}}),
+        (1.0, 1, {"policies": {"ogsrl": {**one, "whole_truth": 0.29, "first": bound(0, 1)}}}),
     ]
     made = confounded_figures(parts)
     assert made["gamma_coverage"] == 0.75
+    alike = confounded_figures([(level, 0, part) for level, _, part in parts])
+    assert alike["gamma_coverage_lo"] < made["gamma_coverage_lo"], "same luck is one cohort"
     assert made["gamma_coverage_first"] == 1
     assert made["gamma_coverage_whole"] == 0.5
     assert made["gamma_width"] == pytest.approx(0.15)

@@ -1,4 +1,4 @@
-"""How often what evaluation says is true: `python -m benchmarks._coverage`.
+"""How often what evaluation says is true: `python -m benchmarks.coverage`.
 
 Policies fitted once; fresh simulated cohorts, each estimated of as the pipeline does; the truth
 from the simulator. `--fit` finds on cohorts of its own how much too sure cold fits are
@@ -143,9 +143,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     made |= by_estimator([one for one in few if one.estimator not in (FQE, PANEL)], "light_")
     hidden = replace(plain, kind="confounded", inflation=inflation)
     confounded = [
-        (level, part)
+        (level, cohort, part)
         for level in CONFOUNDING
-        for part in parts("confounded", replace(hidden, confounding=level), size.confounded)
+        for cohort, part in enumerate(
+            parts("confounded", replace(hidden, confounding=level), size.confounded)
+        )
     ]
     made |= confounded_figures(confounded)
     report("coverage", made, options.json)
