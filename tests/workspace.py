@@ -45,8 +45,12 @@ SMALL = {
 
 
 def small_params(patients: int | None) -> str:
-    """The repository's params.yaml, with small models, and so many simulated patients."""
+    """The repository's params.yaml, with small models, and so many simulated patients.
+
+    Of the default cohort, whichever was made last.
+    """
     text = (REPOSITORY / "params.yaml").read_text()
+    text = re.sub(r"^cohort: .*$", "cohort: sepsis", text, count=1, flags=re.MULTILINE)
     changes = {**SMALL, "patients: null": f"patients: {patients}"} if patients else SMALL
     for old, new in changes.items():
         assert old in text, f"params.yaml has no {old}"
@@ -71,7 +75,8 @@ class Workspace:
             check=True,
         ).stdout.splitlines()
         for name in listed:
-            if (REPOSITORY / name).is_file() and name != "dvc.lock":
+            made_by_runs = name == "dvc.lock" or name.startswith("ledger/")
+            if (REPOSITORY / name).is_file() and not made_by_runs:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / name, root / name)
         (root / ".venv").symlink_to(REPOSITORY / ".venv")

@@ -151,7 +151,8 @@ def _read(cohort: Cohort, file: Path, seed: int) -> tuple[pd.DataFrame, dict[str
     verdict.raise_if_failed()
     kept = [part for part in map(verdict.keep, parts) if len(part)]
     if not kept:
-        broken = dict.fromkeys(f"{one.name}:{one.column}" for one in verdict.failing)
+        errors = [one for one in verdict.failing if one.severity == "error"]  # warnings break none
+        broken = dict.fromkeys(f"{one.name}:{one.column}" for one in errors)
         raise EstimateError(
             f"{file.name}: all {verdict.quarantined_stays} stays break the contract "
             f"({', '.join(broken)}); mend them first"

@@ -171,7 +171,7 @@ def test_a_model_read_back_is_whole(place: Path) -> None:
         ("few.parquet", "fewer than 20 patients"),
         ("nowhere.parquet", "no such file"),
         ("changed.yaml", "constraints differ"),
-        ("broken.parquet", "stays break the contract (plausible_range:lactate"),
+        ("broken.parquet", "stays break the contract (plausible_range:lactate); mend them"),
         ("home.yaml", "the model's own patients are there"),
         ("home.parquet", "the model's own patients are there"),
     ],
