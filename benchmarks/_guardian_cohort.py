@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
 import torch
 
+from benchmarks._report import ROOT
 from ogsrl.guardian.christoffel import ChristoffelGuardian
 from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.config import GuardianParams
@@ -21,7 +21,6 @@ from ogsrl.sources.simulator import simulate, simulate_chunks
 from ogsrl.spec import Cohort
 from ogsrl.spec.reader import load_cohort
 
-ROOT = Path(__file__).parents[1]
 G = TypeVar("G", bound=Guardian)
 CODE = ("guardian", "preparation", "sources/simulator")
 

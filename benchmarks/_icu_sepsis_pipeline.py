@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
+from benchmarks._report import ROOT
 from ogsrl.behaviour.fitting import fit as fit_behaviour
 from ogsrl.dynamics.config import TooFewPatients
 from ogsrl.dynamics.counts import fit_counts
@@ -29,7 +29,6 @@ from ogsrl.selection.screen import second_model
 from ogsrl.spec import Cohort, load_cohort
 from pipelines.params import Params, parse_params, read_params
 
-ROOT = Path(__file__).parents[1]
 OURS, CLONING, UNGUARDED = "ogsrl", "bc", "unguarded"
 #: Nobody is tested on these logs, since the truth is known: test patients train instead.
 SPLIT = {"train": 0.95, "calibration": 0.02, "validation": 0.03, "test": 0.0}

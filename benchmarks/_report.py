@@ -15,16 +15,32 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
+
 
 def arguments(
-    name: str, about: str | None, parser: argparse.ArgumentParser | None = None
+    name: str,
+    about: str | None,
+    parser: argparse.ArgumentParser | None = None,
+    processes: str | None = None,
 ) -> argparse.ArgumentParser:
-    """A parser with the two flags of every benchmark."""
+    """A parser with the two flags of every benchmark.
+
+    Args:
+        name: The benchmark's module.
+        about: What it measures.
+        parser: One that has flags already.
+        processes: What its processes do, where it keeps parts that a second run takes up.
+    """
     parser = parser or argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}", description=about
     )
     parser.add_argument("--quick", action="store_true", help="the same code on small numbers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    if processes is not None:
+        parser.add_argument("--processes", type=int, default=2, help=processes)
+        parts = ROOT / ".cache" / "benchmarks" / name
+        parser.add_argument("--work", type=Path, default=parts, help="its parts")
     return parser
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks._report import ROOT
 from ogsrl.behaviour.policy import Behaviour
 from ogsrl.dynamics.interventions import simulator_config
 from ogsrl.guardian.members import GUARDIANS
@@ -28,7 +29,6 @@ from ogsrl.spec import Cohort
 from pipelines.parts import load_parts, load_preparation
 from pipelines.stage import Stage
 
-ROOT = Path(__file__).parents[1]
 NAME = "sepsis"
 #: Stages until the guardian stands; training and selection follow by other means.
 STAGES = ("ingest", "validate", "prepare", "behaviour", "dynamics", "guardian")

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -104,12 +103,8 @@ QUICK = Size(
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Run, print, and return the figures."""
-    parser = arguments("coverage", __doc__)
+    parser = arguments("coverage", __doc__, processes="cohorts side by side")
     parser.add_argument("--fit", action="store_true", help="find `evaluate.inflation`, and end")
-    parser.add_argument("--processes", type=int, default=2, help="cohorts side by side")
-    parser.add_argument(
-        "--work", type=Path, default=ROOT / ".cache" / "benchmarks" / "coverage", help="its parts"
-    )
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     size = QUICK if options.quick else FULL

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks._report import arguments, report
+from benchmarks._report import ROOT, arguments, report
 from ogsrl.dynamics.config import DynamicsParams
 from ogsrl.dynamics.ensemble import Dynamics
 from ogsrl.dynamics.errors_ahead import (
@@ -38,7 +37,6 @@ from ogsrl.preparation.tensors import StayTensors, stay_tensors
 from ogsrl.sources.simulator import simulate
 from ogsrl.spec.reader import load_cohort
 
-ROOT = Path(__file__).parents[1]
 COHORT_SEED, FRESH_SEED = 0, 41_000
 #: Steps ahead at which doses of another patient are followed.
 FAR = 12

@@ -260,12 +260,8 @@ def table(parts: Sequence[Mapping[str, Any]]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Run, print, and return the figures."""
-    parser = arguments("icu_sepsis", __doc__)
+    parser = arguments("icu_sepsis", __doc__, processes="parts side by side")
     parser.add_argument("--development", action="store_true", help="seeds that may be tuned on")
-    parser.add_argument("--processes", type=int, default=2, help="parts side by side")
-    parser.add_argument(
-        "--work", type=Path, default=ROOT / ".cache" / "benchmarks" / "icu_sepsis", help="its parts"
-    )
     options = parser.parse_args(argv)
     size = QUICK if options.quick else FULL
     first = DEVELOPMENT_SEED if options.quick or options.development else SEED

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks._oracle import Found, SearchSize, oracle
 from benchmarks._report import arguments, report
-from benchmarks._truth_cohorts import HARDER, ROOT, Place, digest, make
+from benchmarks._truth_cohorts import HARDER, Place, digest, make
 from benchmarks._truth_figures import HarderResult, SeedResult, default_figures, harder_figures
 from benchmarks._truth_measure import Named, Patients, margins, measured, table
 from benchmarks._truth_training import OURS, Trained, train_and_select
@@ -237,13 +237,9 @@ def main(
         trainer: How policies are made; None: references and oracle alone are measured.
         once: Other baselines and ablations: told in the table, one seed each.
     """
-    parser = arguments("truth", __doc__)
+    parser = arguments("truth", __doc__, processes="for the oracle's searches")
     parser.add_argument("--development", action="store_true", help="seeds that may be tuned on")
     parser.add_argument("--only", choices=["default", "harder"], help="one part of it")
-    parser.add_argument("--processes", type=int, default=2, help="for the oracle's searches")
-    parser.add_argument(
-        "--work", type=Path, default=ROOT / ".cache" / "benchmarks" / "truth", help="its parts"
-    )
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     size = QUICK if options.quick else FULL
