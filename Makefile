@@ -21,6 +21,9 @@ install: $(STAMP) ## the virtual environment
 repro: $(STAMP) ## the whole pipeline, for the cohort of params.yaml or COHORT=name
 	@./run repro $(if $(COHORT),--cohort $(COHORT))
 
+ui: $(STAMP) ## MLflow's pages: runs, versions, cards (http://127.0.0.1:5000)
+	@./run mlflow ui --host 127.0.0.1 --port $(or $(PORT),5000) --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+
 test: $(STAMP) ## the quick tests
 	@./run pytest -n $(WORKERS) -m "not slow"
 
@@ -37,4 +40,4 @@ bench: $(STAMP) ## every benchmark in full, into benchmarks/results/
 	@for name in $$(ls benchmarks/*.py | sed 's|.*/||; s|\.py$$||' | grep -v '^_'); do \
 	  ./run python -m benchmarks.$$name --json benchmarks/results/$$name.json || exit 1; done
 
-.PHONY: help install repro test test-slow lint bench
+.PHONY: help install repro ui test test-slow lint bench

@@ -6,10 +6,13 @@ a defect of the program with 70, without its message, which could quote a patien
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pandas as pd
@@ -19,6 +22,9 @@ from ogsrl.spec import CohortFileError, load_cohort
 from ogsrl.spec.draft import draft
 from ogsrl.spec.hints import hints
 from ogsrl.spec.show import show
+
+if TYPE_CHECKING:
+    from ogsrl.registry import Registry
 
 MISTAKE = 2
 _DRAFT_ROWS = 500_000
@@ -108,7 +114,8 @@ def spec_draft(file: Path, name: str | None, doses: tuple[str, ...], out: Path |
     """
     if out is not None and out.exists():
         raise SourceError(f"{out}: exists already; remove it or choose another name")
-    text = draft(_read_table(file), name=name or file.stem, path=str(file), doses=doses)
+    rows = _read_table(file, _DRAFT_ROWS)
+    text = draft(rows, name=name or file.stem, path=str(file), doses=doses)
     if out is None:
         click.echo(text, nl=False)
     else:
@@ -119,17 +126,18 @@ def spec_draft(file: Path, name: str | None, doses: tuple[str, ...], out: Path |
         click.echo(f"{out}: drafted; read every line marked `guess`, then `ogsrl spec check {out}`")
 
 
-def _read_table(file: Path) -> pd.DataFrame:
-    """The first rows of a table, without its cells in any error."""
+def _read_table(file: Path, most: int | None) -> pd.DataFrame:
+    """The first rows of a table, or all of it, without its cells in any error."""
     if not file.is_file():
         raise SourceError(f"{file}: no such file")
     try:
         if file.suffix.lower() == ".parquet":
-            return pd.read_parquet(file).head(_DRAFT_ROWS)
+            rows = pd.read_parquet(file)
+            return rows if most is None else rows.head(most)
         with file.open(encoding="utf-8-sig") as stream:
             header = stream.readline()
         separator = max(",;\t|", key=header.count)
-        return pd.read_csv(file, sep=separator, nrows=_DRAFT_ROWS, encoding="utf-8-sig")
+        return pd.read_csv(file, sep=separator, nrows=most, encoding="utf-8-sig")
     except Exception:
         raise SourceError(
             f"{file}: not a readable CSV (UTF-8, one header line) or parquet file"
@@ -168,3 +176,143 @@ def evaluate(model: Path, cohort: Path, out: Path | None, seed: int, as_json: bo
         return
     for line in found.sentences:
         click.echo(line)
+
+
+_MODEL = "models:/NAME@champion, models:/NAME/VERSION, or a cohort's folder of models."
+
+
+@main.command(epilog="Example: ogsrl query --model models:/sepsis@champion --cohort rows.csv")
+@click.option("--model", required=True, help=_MODEL)
+@click.option("--cohort", required=True, type=_PATH, help="Rows: CSV or parquet.")
+@click.option("--stay", help="One stay: its answers, and a page under private/.")
+@click.option("--similar", is_flag=True, help="Add what patients like this were given.")
+@click.option("--out", type=_PATH, help="Every answer: a CSV or parquet file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def query(
+    model: str, cohort: Path, stay: str | None, similar: bool, out: Path | None, as_json: bool
+) -> None:
+    """Ask a policy what it recommends, row by row, in clinical units.
+
+    Rows are whole stays from step 0, with what was charted before each dose and the doses given
+    so far. Answers go to --out; what is printed are counts.
+    """
+    from ogsrl.query.answer import ask, summary  # noqa: PLC0415 - others need not wait for torch
+    from ogsrl.query.model import Model  # noqa: PLC0415
+    from ogsrl.query.page import stay_page  # noqa: PLC0415
+
+    asked = Model.load(_folder(model))
+    rows = _read_table(cohort, None)
+    if stay is not None:
+        rows = _of_stay(rows, stay, cohort)
+    answers = ask(asked, rows, similar=similar)
+    told = summary(answers)
+    if out is not None:
+        _write_answers(answers, out)
+    if stay is not None:
+        page = Path("private") / asked.cohort.name / f"stay_{_digest(stay)}.html"
+        _write(page, stay_page(asked, rows, answers, stay))
+        told["page"] = str(page)
+    if as_json:
+        click.echo(json.dumps(told, indent=2, allow_nan=False))
+        return
+    share = told["deferred"] / told["rows"]
+    click.echo(f"{told['rows']:,} rows of {told['stays']:,} stays: {told['recommended']:,} doses")
+    click.echo(f"deferred to the clinician: {told['deferred']:,} ({share:.1%})")
+    for rule, count in told["rules"].items():
+        click.echo(f"  {rule}: {count:,}")
+    if "page" in told:
+        click.echo(f"page: {told['page']}")
+
+
+@main.command(epilog="Example: ogsrl serve --model models:/sepsis@champion --port 5001")
+@click.option("--model", required=True, help="models:/NAME@champion or models:/NAME/VERSION.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where it listens.")
+@click.option("--port", default=5001, show_default=True, help="Of it.")
+@click.option("--workers", default=2, show_default=True, help="Processes that answer.")
+def serve(model: str, host: str, port: int, workers: int) -> None:
+    """Answer over HTTP as `mlflow models serve` does, without a row in any error."""
+    from ogsrl.registry import serve as served  # noqa: PLC0415 - others need not wait for MLflow
+
+    _registry().folder(model)  # that it is there is known before a server starts
+    served(model, host, port, workers)
+
+
+@main.command(epilog="Example: ogsrl rollback sepsis")
+@click.argument("name")
+def rollback(name: str) -> None:
+    """Give the alias `champion` back to the version that had it before."""
+    now, earlier = _registry().rollback(name)
+    click.echo(f"{name}: champion is version {earlier} again, no longer {now}")
+
+
+@main.command(epilog="Example: ogsrl compare sepsis 1 2 --out compare.html")
+@click.argument("name")
+@click.argument("versions", nargs=2, type=int)
+@click.option("--out", type=_PATH, help="A page with both cards, gates and dose planes.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def compare(name: str, versions: tuple[int, int], out: Path | None, as_json: bool) -> None:
+    """Two registered versions side by side: verdicts, gates, results, dose planes."""
+    from ogsrl.audit.card import Card  # noqa: PLC0415
+    from ogsrl.audit.compared import compared, page  # noqa: PLC0415
+
+    registry = _registry()
+    cards = [Card.model_validate(registry.card(name, one)) for one in versions]
+    lines = compared(*cards)
+    if out is not None:
+        planes = [registry.figure(name, one, "evaluate_doses.svg") for one in versions]
+        _write(out, page(name, versions, lines, planes))
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in lines], indent=2, allow_nan=False))
+        return
+    for one in lines:
+        sign = " " if one.left == one.right else "*"
+        click.echo(f"{sign} {one.what}: {one.left} | {one.right}")
+
+
+def _registry() -> Registry:
+    """As MLFLOW_TRACKING_URI says; by default mlflow.db here."""
+    from ogsrl.registry import Registry  # noqa: PLC0415
+
+    home = Path(os.environ.get("OGSRL_HOME", ".")).absolute()
+    uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+    return Registry.open(uri, home)
+
+
+def _folder(model: str) -> Path:
+    """Of a model by its registered name, or itself."""
+    return _registry().folder(model) if model.startswith("models:") else Path(model)
+
+
+def _of_stay(rows: pd.DataFrame, stay: str, file: Path) -> pd.DataFrame:
+    if "stay_id" not in rows:
+        raise SourceError(f"{file.name}: stay_id: the column is missing")
+    found = rows[rows["stay_id"].astype(str) == stay].reset_index(drop=True)
+    if not len(found):
+        raise SourceError(f"{file.name}: no such stay in it")
+    return found
+
+
+def _write_answers(answers: pd.DataFrame, out: Path) -> None:
+    typed = answers.convert_dtypes()
+    beside = out.with_name(f".{out.name}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix.lower() == ".parquet":
+            typed.to_parquet(beside, index=False)
+        else:
+            typed.to_csv(beside, index=False)
+        beside.replace(out)
+    except OSError:
+        raise SourceError(f"{out}: cannot be written; choose another file") from None
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError:
+        raise SourceError(f"{file}: cannot be written; choose another file") from None
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:12]

@@ -54,6 +54,10 @@ class EstimateError(OgsrlError):
     """What a policy would come to cannot be said from these logs."""
 
 
+class QueryError(OgsrlError):
+    """A policy was asked about rows that cannot be read."""
+
+
 def without_values(error: Exception) -> list[str]:
     """Lines that say where a defect showed itself, without its message, which may quote a patient.
 

@@ -25,6 +25,7 @@ STAGES = {
     "select": "who is put forward -> models/NAME/selected/, reports/NAME/selection.json",
     "evaluate": "what policies come to, on test patients -> reports/NAME/evaluation.{parquet,json}",
     "audit": "whether who was selected passes: gates, verdict -> reports/NAME/audit.json",
+    "register": "the audited model -> MLflow: run, version, alias; reports/NAME/registration.json",
 }
 
 

@@ -54,6 +54,21 @@ class ValidateParams(Section):
     disjoint_with: tuple[CohortName, ...] = Field((), description="Cohorts that share no patient.")
 
 
+class RegistryParams(Section):
+    """Settings of register."""
+
+    experiment: str = Field(
+        "ogsrl", pattern=r"^[A-Za-z][\w .-]{0,99}$", description="MLflow's experiment."
+    )
+    margin: float = Field(
+        -0.01,
+        ge=-1,
+        le=0,
+        description="A new version becomes champion if the lower bound of its advantage over the "
+        "champion, on the same test patients, is above this.",
+    )
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -75,6 +90,7 @@ class Params(Section):
     select: SelectParams = Field(default_factory=SelectParams)
     evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
     audit: AuditParams = Field(default_factory=AuditParams)
+    registry: RegistryParams = Field(default_factory=RegistryParams)
     algorithms: dict[str, AlgorithmParams] = Field(default_factory=dict)
 
 

@@ -1,6 +1,7 @@
 """Prepared parts for the stages that learn: `load_parts(stage, "train", "calibration")`.
 
-The test part is read by evaluate and audit alone; this module refuses it to all others.
+The test part is read by evaluate, audit and register alone (which sets a version beside the
+champion on the same patients); this module refuses it to all others.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ogsrl.preparation import Part, Preparation
 from ogsrl.preparation.tensors import StayTensors, stay_tensors
 from pipelines.stage import Stage
 
-MAY_READ_TEST = ("evaluate", "audit")
+MAY_READ_TEST = ("evaluate", "audit", "register")
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def load_preparation(stage: Stage) -> Preparation:
 def load_frame(stage: Stage, part: Part) -> pd.DataFrame:
     """A prepared part, row for row."""
     if part == "test" and stage.name not in MAY_READ_TEST:
-        raise PreparationError(f"{stage.name}: test patients are for {' and '.join(MAY_READ_TEST)}")
+        raise PreparationError(f"{stage.name}: test patients are for {', '.join(MAY_READ_TEST)}")
     with _prepared():
         return pd.read_parquet(stage.data("prepared", f"{part}.parquet"))
 

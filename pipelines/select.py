@@ -1,7 +1,8 @@
 """Stage select: who is put forward -> models/NAME/selected/, reports/NAME/selection.json, figure.
 
 Judges on validation patients alone, in a second model fitted on them and by fitted Q evaluation.
-Nobody may be feasible: then `no policy` is saved, which always defers.
+Nobody may be feasible: then `no policy` is saved, which always defers. Beside who was selected lies
+what queries tell of a patient: predictions, and patients like this.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from ogsrl.guardian.protocol import Guardian
 from ogsrl.policies.deployed import Actor, Deployed
 from ogsrl.policies.saved import load_policy, save_policy
 from ogsrl.preparation.history import History
-from ogsrl.query.model import save_beside
+from ogsrl.query.evidence import Evidence
+from ogsrl.query.model import EVIDENCE, PREDICTIONS, save_beside
+from ogsrl.query.predictions import Predictions
 from ogsrl.selection.choose import Candidate, Grounds, Selection, select
 from ogsrl.selection.report import describe, nothing_to_select_report, too_few_report
 from ogsrl.selection.screen import second_model
@@ -60,6 +63,24 @@ def run(stage: Stage) -> None:
             candidates, grounds, params, generator, progress=lambda _what, more: update(more)
         )
     _write(stage, history, chosen, describe(chosen, params))
+    actor = None if chosen.chosen is None else chosen.chosen.deployed.actor
+    _write_beside(stage, Deployed.of(actor, guardian, history), behaviour, generator)
+
+
+def _write_beside(
+    stage: Stage, deployed: Deployed, behaviour: Behaviour, generator: torch.Generator
+) -> None:
+    """What queries tell beside a dose: from training patients, widths from calibration patients."""
+    parts = load_parts(stage, "train", "calibration")
+    params = stage.params.select.predictions
+    with stage.progress("predictions, steps", params.start_steps + params.steps) as update:
+        predictions = Predictions.fit(
+            parts["train"], parts["calibration"], deployed, behaviour, params, generator, update
+        )
+    predictions.save(stage.model("selected", PREDICTIONS))
+    evidence = Evidence.fit(parts["train"], generator)
+    if evidence is not None:
+        evidence.save(stage.model("selected", EVIDENCE))
 
 
 def _candidates(

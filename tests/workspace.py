@@ -23,6 +23,9 @@ SMALL = {
         "{fits: 2, networks: 1, hidden: 16, start_steps: 20, steps: 50"
     ),
     "truth_patients: 20000": "truth_patients: 200",
+    "predictions: {fits: 5, networks: 1, hidden: 64, start_steps: 200, steps: 1000": (
+        "predictions: {fits: 2, networks: 1, hidden: 16, start_steps: 20, steps: 50"
+    ),
     "{fits: 5, networks: 1, hidden: 64, start_steps: 200, steps: 1500": (
         "{fits: 2, networks: 1, hidden: 16, start_steps: 20, steps: 50"
     ),

@@ -26,7 +26,7 @@ SIGNS = {"passed": "\u2713", "undecided": "?", "failed": "\u2717"}
 
 def markdown(card: Card) -> str:
     """For an editor or a registry's description."""
-    return _environment(escape=False).get_template("card.md.j2").render(card=card) + "\n"
+    return environment(escape=False).get_template("card.md.j2").render(card=card) + "\n"
 
 
 def html(card: Card, pictures: Mapping[str, str]) -> str:
@@ -37,13 +37,13 @@ def html(card: Card, pictures: Mapping[str, str]) -> str:
         pictures: SVG by name, of PICTURES.
     """
     drawn = [
-        (PICTURES[name], Markup(_bare(pictures[name]))) for name in PICTURES if name in pictures
+        (PICTURES[name], Markup(bare(pictures[name]))) for name in PICTURES if name in pictures
     ]
-    template = _environment(escape=True).get_template("card.html.j2")
+    template = environment(escape=True).get_template("card.html.j2")
     return template.render(card=card, pictures=drawn) + "\n"
 
 
-def _environment(*, escape: bool) -> jinja2.Environment:
+def environment(*, escape: bool) -> jinja2.Environment:
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("ogsrl.audit"),
         autoescape=escape,
@@ -51,20 +51,20 @@ def _environment(*, escape: bool) -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    made.filters |= {"number": _number, "share": _share, "cell": _cell}
+    made.filters |= {"number": number, "share": _share, "cell": _cell}
     made.globals["signs"] = SIGNS
     return made
 
 
-def _bare(svg: str) -> str:
+def bare(svg: str) -> str:
     """An SVG without what comes before its own element."""
     return svg[svg.index("<svg") :]
 
 
-def _number(number: Number | None) -> str:
+def number(number: Number | None) -> str:
     """With its interval.
 
-    >>> _number(Number(estimate=0.16, lo=0.1, hi=0.22))
+    >>> number(Number(estimate=0.16, lo=0.1, hi=0.22))
     '0.160 (0.100 to 0.220)'
     """
     if number is None or number.estimate is None:

@@ -320,8 +320,10 @@ class OneDose:
 
     def sample(self, generator: torch.Generator) -> torch.Tensor:
         """A dose a row, drawn."""
-        rows = len(self.log_weights)
-        drawn = torch.rand(rows, 3, generator=generator)
+        return self.at(torch.rand(len(self.log_weights), 3, generator=generator))
+
+    def at(self, drawn: torch.Tensor) -> torch.Tensor:
+        """The dose of each row that these numbers in [0, 1) stand for, (rows, 3)."""
         cumulative = self.log_weights.double().exp().cumsum(1)
         target = drawn[:, :1] * cumulative[:, -1:]
         component = torch.searchsorted(cumulative, target.contiguous(), right=True)[:, 0]

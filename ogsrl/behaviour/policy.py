@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from scipy.stats.qmc import Sobol
 
 from ogsrl.behaviour.boosted import BoostedBehaviour
 from ogsrl.behaviour.calibration import Calibration
@@ -138,6 +139,14 @@ class Behaviour:
         return torch.cat(
             [self.distribution(s).sample(generator) for s in torch.split(states, BLOCK)]
         )
+
+    def spread(self, states: torch.Tensor, draws: int) -> torch.Tensor:
+        """(draws, rows, doses) doses as drawn, by the same few numbers in every row."""
+        doses = len(self.known.marginal.grids)
+        sobol = Sobol(3 * doses, rng=0).random(draws)
+        numbers = torch.from_numpy(sobol).float().reshape(draws, doses, 3)
+        parts = [self.distribution(some).at(numbers) for some in torch.split(states, BLOCK)]
+        return torch.cat(parts, 1)
 
     def mode(self, states: torch.Tensor) -> torch.Tensor:
         """The likeliest doses of each row."""

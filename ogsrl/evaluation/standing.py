@@ -105,16 +105,20 @@ def standing(
     )
     limits = holm(limit_tests(own, theirs, cohort), confidence, _interval(shared, COST))
     interval = _interval(shared, decisive)
-    than = {
-        other: interval(
-            sign * (own[decisive] - by_patient(fits[other][decisive], patients)),
-            (1 + confidence) / 2,
-        )
-        for other in others
-    }
+    than = {other: advantage_over(shared, policy, other) for other in others}
     advantage = sign * (fits[policy][decisive] - fits[CLINICIANS][decisive])
     groups = _groups(shared, policy, advantage, groupings, interval)
     return Standing(policy, limits, than, groups)
+
+
+def advantage_over(shared: Shared, policy: str, other: str) -> Bound:
+    """Of one policy over another on the same patients, of the primary quantity: more is better."""
+    decisive = primary(shared.grounds.test.history.preparation.cohort)
+    sign = 1 if decisive == VALUE else -1
+    fits = shared.fqe.first_values
+    apart = sign * (fits[policy][decisive] - fits[other][decisive])
+    level = (1 + shared.params.confidence) / 2
+    return _interval(shared, decisive)(by_patient(apart, shared.fqe.patients), level)
 
 
 def _interval(shared: Shared, quantity: str) -> Interval:

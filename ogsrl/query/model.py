@@ -6,6 +6,7 @@ patient in them, and none is looked for.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -15,14 +16,19 @@ from typing import Any
 from ogsrl.behaviour.policy import Behaviour
 from ogsrl.errors import ModelError
 from ogsrl.guardian.members import GUARDIANS
+from ogsrl.modeldir import MANIFEST
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.saved import load_policy
 from ogsrl.preparation import Preparation
 from ogsrl.preparation.history import History
+from ogsrl.query.evidence import Evidence
+from ogsrl.query.predictions import Predictions
 from ogsrl.spec import Cohort, load_cohort
 
 #: Where each part lies in a model's folder.
 SELECTED, BEHAVIOUR, GUARDIAN = "selected", "behaviour", "guardian"
+#: And in the folder of who was selected.
+PREDICTIONS, EVIDENCE = "predictions", "evidence"
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,16 @@ class Model:
         behaviour: The clinicians' policy.
         deployed: What acts.
         about: Algorithm, seed and step.
+        predictions: What to expect; None where patients were too few.
+        evidence: Patients like this; None where there are none.
     """
 
     cohort: Cohort
     behaviour: Behaviour
     deployed: Deployed
     about: dict[str, Any]
+    predictions: Predictions | None = None
+    evidence: Evidence | None = None
 
     @property
     def history(self) -> History:
@@ -68,13 +78,62 @@ class Model:
         kind = _guardian_kind(directory / GUARDIAN)
         guardian = GUARDIANS[kind].load(directory / GUARDIAN, history, behaviour)
         actor, about = load_policy(selected, history, behaviour)
-        return cls(cohort, behaviour, Deployed.of(actor, guardian, history), about)
+        predictions, evidence = selected / PREDICTIONS, selected / EVIDENCE
+        return cls(
+            cohort,
+            behaviour,
+            Deployed.of(actor, guardian, history),
+            about,
+            Predictions.load(predictions, history) if predictions.exists() else None,
+            Evidence.load(evidence, history) if evidence.exists() else None,
+        )
 
 
 def save_beside(cohort_file: Path, preparation: Preparation, selected: Path) -> None:
     """Put into a selected policy's folder what `Model.load` needs beside the policy itself."""
     shutil.copyfile(cohort_file, selected / cohort_file.name)
     preparation.save(selected)
+
+
+def write_bundle(models: Path, directory: Path) -> str:
+    """All that is registered, as one folder with a manifest of every file; the manifest's sha256.
+
+    Args:
+        models: A cohort's folder of models.
+        directory: Where the folder is made.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    for part in (SELECTED, BEHAVIOUR, GUARDIAN):
+        shutil.copytree(models / part, directory / part)
+    text = json.dumps(_hashes(directory), indent=1) + "\n"
+    (directory / MANIFEST).write_text(text, encoding="utf-8")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_bundle(directory: Path) -> None:
+    """Refuse a folder whose files are not what its manifest says."""
+    try:
+        told = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        found = _hashes(directory)
+    except (OSError, ValueError):
+        raise ModelError(f"{directory.name}: no whole model; register it again") from None
+    if told != found:
+        said = told if isinstance(told, dict) else {}
+        changed = sorted(n for n in {*found, *said} if said.get(n) != found.get(n))
+        raise ModelError(
+            f"{', '.join(changed)}: not what {MANIFEST} says; somebody changed the model, register "
+            "it again"
+        )
+
+
+def _hashes(directory: Path) -> dict[str, str]:
+    """sha256 of every file but the manifest itself, in order."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {
+        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path != directory / MANIFEST
+    }
 
 
 def _guardian_kind(directory: Path) -> str:

@@ -115,24 +115,24 @@ class Predictions:
         self,
         states: torch.Tensor,
         decided: Decisions,
-        behaviour: Clinicians,
-        generator: torch.Generator,
+        given: torch.Tensor,
     ) -> dict[str, Predicted]:
-        """By quantity, of what was decided; where it deferred, the clinicians act."""
-        doses = decided.doses.expand(self.draws, -1, -1).clone()
-        some = decided.deferred
-        for given in doses:
-            if bool(some.any()):
-                given[some] = behaviour.sample(states[some], generator)
-        return self._told(self._values(DEPLOYED, states, doses))
+        """By quantity, of what was decided; where it deferred, the clinicians act.
+
+        Args:
+            states: Each row's.
+            decided: In these states.
+            given: (draws, rows, doses) by clinicians in these states.
+        """
+        values, some = self._values(DEPLOYED, states, decided.doses[None]), decided.deferred
+        if bool(some.any()):
+            values[some] = self._values(DEPLOYED, states[some], given[:, some])
+        return self._told(values)
 
     @torch.no_grad()
-    def of_clinicians(
-        self, states: torch.Tensor, behaviour: Clinicians, generator: torch.Generator
-    ) -> dict[str, Predicted]:
-        """By quantity, of clinicians who go on as they did."""
-        doses = torch.stack([behaviour.sample(states, generator) for _ in range(self.draws)])
-        return self._told(self._values(CLINICIANS, states, doses))
+    def of_clinicians(self, states: torch.Tensor, given: torch.Tensor) -> dict[str, Predicted]:
+        """By quantity, of clinicians who go on as they did; `given` as of the policy."""
+        return self._told(self._values(CLINICIANS, states, given))
 
     def _values(self, policy: str, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
         """(rows, networks, quantities), the mean over draws."""

@@ -43,3 +43,6 @@ class SelectParams(BaseModel):
         "bc", description="The algorithm that is always compared: behaviour cloning."
     )
     fqe: FqeParams = Field(FqeParams(), description="Fitted Q evaluation of the finalists.")
+    predictions: FqeParams = Field(
+        FqeParams(networks=1), description="What is saved beside who was selected, for queries."
+    )

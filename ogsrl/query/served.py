@@ -1,0 +1,47 @@
+"""What MLflow loads for a registered model; named in its MLmodel file.
+
+Called by mlflow.pyfunc, in process and behind `mlflow models serve`. No error that leaves here
+holds a row: MLflow shows a ValueError's words, and nothing else may have any.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ogsrl.errors import OgsrlError, without_values
+from ogsrl.query.answer import ask
+from ogsrl.query.model import Model, check_bundle
+
+
+class Refused(ValueError):
+    """Rows that are not answered, and why; MLflow answers it with status 400."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that answers frames."""
+
+    model: Model
+
+    def predict(self, rows: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """One answer a row; `{"similar": true}` adds what patients like this were given."""
+        asked = bool((params or {}).get("similar", False))
+        try:
+            return ask(self.model, rows, similar=asked)
+        except OgsrlError as error:
+            told = str(error)
+        except Exception as error:
+            os.environ.pop("OGSRL_DEBUG", None)  # here nobody debugs
+            told = " ".join(without_values(error)[:-1])
+        raise Refused(told)
+
+
+def _load_pyfunc(path: str) -> Served:
+    """As mlflow.pyfunc calls it, with the folder that was registered."""
+    check_bundle(Path(path))
+    return Served(Model.load(Path(path)))
