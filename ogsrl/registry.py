@@ -35,12 +35,8 @@ from ogsrl.query.guarded import App, Guarded
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 #: Of a version or run.
-IDENTITY, VERDICT, CARD, WHOLE = (
-    "ogsrl.identity",
-    "ogsrl.verdict",
-    "ogsrl.card_sha256",
-    "ogsrl.whole",
-)
+IDENTITY, VERDICT, CARD = "ogsrl.identity", "ogsrl.verdict", "ogsrl.card_sha256"
+WHOLE, PLACED = "ogsrl.whole", "ogsrl.placed"
 GATE, REASON = "ogsrl.gate.", "ogsrl.alias"
 #: Of a registered model: versions that were champion, oldest first.
 CHAMPIONS = "ogsrl.champions"
@@ -269,19 +265,23 @@ class Registry:
     def _placed(
         self, entry: Entry, version: ModelVersion, margin: float, compare: Compare | None
     ) -> tuple[str | None, str]:
-        """Its alias, once and for all: a second registering moves nothing."""
+        """Its alias, once and for all: registering again moves nothing, it ends what was begun."""
+        client, number = self.client, int(version.version)
         if REASON in version.tags:
-            before, _, said = version.tags[REASON].partition(": ")
-            return (None if before == "none" else before), said
-        alias, said = self._earned(entry, margin, compare)
-        if alias is not None:
-            self.client.set_registered_model_alias(entry.name, alias, version.version)
-        if alias == CHAMPION:
-            self._note_champion(entry.name, int(version.version))
-        self.client.set_model_version_tag(
-            entry.name, version.version, REASON, f"{alias or 'none'}: {said}"[:LONGEST]
-        )
-        return alias, said
+            earned, _, said = version.tags[REASON].partition(": ")
+        else:
+            alias, said = self._earned(entry, margin, compare)
+            earned = alias or "none"
+            told = f"{earned}: {said}"[:LONGEST]
+            client.set_model_version_tag(entry.name, version.version, REASON, told)
+        if PLACED not in version.tags:
+            if earned != "none":
+                client.set_registered_model_alias(entry.name, earned, version.version)
+            if earned == CHAMPION and number not in self.champions(entry.name):
+                self._note_champion(entry.name, number)
+            client.set_model_version_tag(entry.name, version.version, PLACED, "yes")
+        holds = earned != "none" and self.holder(entry.name, earned) == number
+        return (earned if holds else None), said
 
     def _earned(
         self, entry: Entry, margin: float, compare: Compare | None

@@ -23,7 +23,7 @@ from ogsrl.evaluation.standing import advantage_over
 from ogsrl.policies.deployed import Deployed
 from ogsrl.preparation.tensors import stay_tensors
 from ogsrl.query.model import Model, check_bundle, write_bundle
-from ogsrl.query.request import example, required
+from ogsrl.query.request import columns, example
 from ogsrl.registry import CHAMPION, Compare, Entry, Registry
 from pipelines import ledger
 from pipelines.parts import load_frame
@@ -94,7 +94,7 @@ def _entry(stage: Stage) -> Entry:
         summary=summary,
         card_sha256=card_sha256,
         bundle=bundle,
-        inputs=list(dict.fromkeys([*required(cohort), *cohort.states])),
+        inputs=columns(cohort),
         example=example(cohort),
         requirements=list(_requirements()),
         reports=reports,

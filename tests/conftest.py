@@ -1,0 +1,38 @@
+"""Fixtures of more than one room: a small model, for all tests that ask it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ogsrl.query.model import Model
+from ogsrl.sources.simulator import simulate
+from ogsrl.spec import load_cohort
+from tests.query.small import small_model
+from tests.workspace import REPOSITORY
+
+CONTRACT = REPOSITORY / "data_contracts" / "sepsis.yaml"
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models of 600 simulated patients."""
+    cohort = load_cohort(CONTRACT)
+    folder = tmp_path_factory.mktemp("asked") / "models" / "sepsis"
+    small_model(folder, simulate(600, 1)[list(cohort.table_columns)], CONTRACT)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(models: Path) -> Model:
+    """It, loaded."""
+    return Model.load(models)
+
+
+@pytest.fixture(scope="session")
+def rows() -> pd.DataFrame:
+    """Other patients, as the trajectory table has them."""
+    cohort = load_cohort(CONTRACT)
+    return simulate(40, 2)[list(cohort.table_columns)]

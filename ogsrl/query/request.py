@@ -102,6 +102,11 @@ def required(cohort: Cohort) -> list[str]:
     return [STAY, STEP, *states, *cohort.actions]
 
 
+def columns(cohort: Cohort) -> list[str]:
+    """All that is looked at, whether it must be there or may."""
+    return list(dict.fromkeys([*required(cohort), *cohort.states]))
+
+
 def example(cohort: Cohort) -> pd.DataFrame:
     """Two steps of nobody: every column at what the cohort file calls normal, or its middle."""
     row: dict[str, Any] = {}

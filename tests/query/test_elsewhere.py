@@ -9,36 +9,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
 from click.testing import CliRunner
 
-from ogsrl.behaviour.config import BehaviourParams, NeuralParams
-from ogsrl.behaviour.fitting import fit as fit_behaviour
 from ogsrl.cli import main
 from ogsrl.evaluation import external
 from ogsrl.evaluation.config import EvaluateParams
-from ogsrl.evaluation.fqe import FqeParams
 from ogsrl.evaluation.report import COLUMNS
-from ogsrl.guardian.christoffel import ChristoffelGuardian
-from ogsrl.guardian.columns import Layout
-from ogsrl.guardian.config import GuardianParams
-from ogsrl.guardian.protocol import Rows
-from ogsrl.policies.actors import ConstantActor
-from ogsrl.policies.saved import save_policy
-from ogsrl.preparation import PrepareParams, TrainingRows
-from ogsrl.preparation import fit as fit_preparation
-from ogsrl.preparation.tensors import stay_tensors
 from ogsrl.query.elsewhere import evaluate_elsewhere
-from ogsrl.query.model import Model, save_beside
+from ogsrl.query.model import Model
 from ogsrl.sources.simulator import simulate
 from ogsrl.spec import load_cohort
+from tests.query.small import SMALL, small_model
 from tests.workspace import REPOSITORY
 
 CONTRACT = REPOSITORY / "data_contracts" / "sepsis.yaml"
 
 
-SMALL = FqeParams(fits=2, networks=1, hidden=8, steps=20, start_steps=5)
 QUICK = EvaluateParams(fqe=SMALL, robust=SMALL.model_copy(update={"fits": 1}), truth_patients=500)
 
 
@@ -47,27 +34,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of few patients, and two other hospitals: one alike, one of older patients."""
     root, cohort = tmp_path_factory.mktemp("elsewhere"), load_cohort(CONTRACT)
     table = simulate(600, 1)[list(cohort.table_columns)]
-    preparation = fit_preparation(TrainingRows.of(table, cohort), cohort, PrepareParams())
-    stays = stay_tensors(preparation.apply(table), preparation)
-    g = torch.Generator().manual_seed(0)
-    neural = NeuralParams(hidden=16, head=8, max_epochs=2)
-    params = BehaviourParams(kinds=("neural",), neural=neural)
-    models = root / "models" / "sepsis"
-    models.mkdir(parents=True)
-    fit_behaviour(stays, stays, stays, params, g).save(models / "behaviour")
-    rows = Rows.of(stays)
-    region = ChristoffelGuardian.fit(
-        [rows], Layout.of(stays.history), GuardianParams(degree=1), g, None
-    )
-    region.calibrate(rows.states, rows.doses, rows.patient, 0.05).save(models / "guardian")
-    about = {"status": "selected", "algorithm": "constant", "seed": 0, "step": "step_0"}
-    save_policy(models / "selected", ConstantActor((-0.5, -1.0)), stays.history, about)
     own = root / "sepsis.yaml"
     overrides = {"evaluate": QUICK.model_dump(mode="json", exclude_unset=True)}
     at_home = CONTRACT.read_text().replace("kind: simulator", "kind: table\n  path: home.parquet")
     at_home = re.sub(r"  options: {patients: .*\n", "", at_home)
     own.write_text(at_home + yaml.safe_dump({"overrides": overrides}))
-    save_beside(own, preparation, models / "selected")
+    small_model(root / "models" / "sepsis", table, own, whole=False)
     other = simulate(60, 2)[list(cohort.table_columns)]
     other.to_parquet(root / "alike.parquet")
     table.to_parquet(root / "home.parquet")

@@ -1,0 +1,215 @@
+"""The registry on a real MLflow database: one version a model, aliases earned, nothing half."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from ogsrl.errors import ModelError, OgsrlError
+from ogsrl.query.answer import ask
+from ogsrl.query.model import Model, write_bundle
+from ogsrl.query.request import columns, example
+from ogsrl.registry import CHALLENGER, CHAMPION, Entry, Registry
+
+MARGIN = -0.01
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry.open(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+
+
+@pytest.fixture
+def entry(models: Path, model: Model, tmp_path: Path) -> Entry:
+    """A passed one."""
+    bundle = tmp_path / "bundle" / "sepsis"
+    made = write_bundle(models, bundle)
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps({"first_page": "of a test"}))
+    figures = tmp_path / "figures"
+    figures.mkdir()
+    (figures / "evaluate_doses.svg").write_text("<svg></svg>")
+    return Entry(
+        name="sepsis",
+        identity=made,
+        verdict="passed",
+        gates={"better": "passed", "leakage": "passed"},
+        summary="**passed**: of a test " * 1000,
+        card_sha256="0" * 64,
+        bundle=bundle,
+        inputs=columns(model.cohort),
+        example=example(model.cohort),
+        requirements=["torch==2.13.0"],
+        reports=[card, figures],
+        params={f"a.{i}": str(i) for i in range(230)},
+        metrics={f"selected.cost:a.{i}": float(i) for i in range(230)},
+        datasets={"train": "1" * 64, "test": "2" * 64},
+        tags={"git.commit": "3" * 40},
+    )
+
+
+def named(entry: Entry, identity: str, verdict: str = "passed") -> Entry:
+    """The same model as another."""
+    return replace(entry, identity=identity, verdict=verdict)
+
+
+def test_what_is_registered_is_whole_and_says_the_verdict(registry: Registry, entry: Entry) -> None:
+    placed = registry.register(entry, "ogsrl", MARGIN, None)
+    assert (placed.version, placed.alias, placed.new) == (1, CHAMPION, True)
+    client = registry.client
+    run = client.get_run(placed.run)
+    assert len(run.data.params) == 230
+    assert run.data.metrics["selected.cost:a.229"] == 229
+    assert {one.dataset.name for one in run.inputs.dataset_inputs} == {"train", "test"}
+    assert run.data.tags["ogsrl.gate.leakage"] == "passed"
+    version = client.get_model_version("sepsis", "1")
+    assert version.tags["ogsrl.verdict"] == "passed"
+    assert version.tags["ogsrl.card_sha256"] == "0" * 64
+    assert len(version.description) < 5000
+    assert version.description.startswith("**passed**")
+    assert registry.card("sepsis", 1) == {"first_page": "of a test"}
+    assert registry.figure("sepsis", 1, "evaluate_doses.svg") == "<svg></svg>"
+    assert registry.figure("sepsis", 1, "none.svg") == ""
+
+
+def test_registering_twice_is_one_version(registry: Registry, entry: Entry) -> None:
+    first = registry.register(entry, "ogsrl", MARGIN, None)
+    again = registry.register(entry, "ogsrl", MARGIN, None)
+    assert again == replace(first, new=False)
+    assert len(registry.client.search_model_versions("name = 'sepsis'")) == 1
+    experiment = registry.client.get_experiment_by_name("ogsrl")
+    assert len(registry.client.search_runs([experiment.experiment_id])) == 1
+
+
+@pytest.mark.parametrize(
+    "where", ["log_batch", "log_inputs", "log_artifact", "create_model_version", "set_terminated",
+              "set_model_version_tag", "set_registered_model_alias", "set_registered_model_tag"]
+)  # fmt: skip
+def test_what_was_interrupted_is_finished_by_registering_again(
+    registry: Registry, entry: Entry, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def ended(*_args: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(registry.client), where, ended)
+        with pytest.raises(KeyboardInterrupt):
+            registry.register(entry, "ogsrl", MARGIN, None)
+    mlflow.end_run()
+    placed = registry.register(entry, "ogsrl", MARGIN, None)
+    assert (placed.version, placed.alias) == (1, CHAMPION)
+    assert registry.champions("sepsis") == [1]
+    assert len(registry.client.search_model_versions("name = 'sepsis'")) == 1
+    experiment = registry.client.get_experiment_by_name("ogsrl")
+    assert len(registry.client.search_runs([experiment.experiment_id])) == 1
+    assert Model.load(registry.folder("models:/sepsis@champion"))
+
+
+def test_aliases_are_earned(registry: Registry, entry: Entry) -> None:
+    def register(identity: str, verdict: str = "passed", least: float | None = None) -> str | None:
+        asked: list[Path] = []
+
+        def compare(folder: Path) -> tuple[float | None, str]:
+            asked.append(folder)
+            return least, f"at least {least}"
+
+        placed = registry.register(named(entry, identity, verdict), "ogsrl", MARGIN, compare)
+        assert bool(asked) == (verdict == "passed" and identity != "b" and placed.version != 1)
+        return placed.alias
+
+    assert register("a", "failed") is None
+    assert register("b") == CHAMPION  # nobody was
+    assert register("c", "undecided") == CHALLENGER
+    assert register("d", least=-0.02) == CHALLENGER
+    assert registry.holder("sepsis", CHAMPION) == 2
+    assert register("e", least=None) == CHALLENGER  # it cannot be compared
+    assert register("f", least=-0.005) == CHAMPION
+    assert registry.holder("sepsis", CHAMPION) == 6
+    assert registry.holder("sepsis", CHALLENGER) == 5
+    assert registry.champions("sepsis") == [2, 6]
+
+
+def test_nobody_selected_makes_a_run_and_no_version(registry: Registry, entry: Entry) -> None:
+    placed = registry.register(replace(entry, bundle=None), "ogsrl", MARGIN, None)
+    assert (placed.version, placed.alias) == (None, None)
+    assert registry.client.get_run(placed.run).data.tags["ogsrl.verdict"] == "passed"
+    with pytest.raises(OgsrlError, match="nothing of this name is registered"):
+        registry.champions("sepsis")
+
+
+def test_rolling_back_gives_the_alias_to_the_champion_before(
+    registry: Registry, entry: Entry
+) -> None:
+    registry.register(entry, "ogsrl", MARGIN, None)
+    with pytest.raises(OgsrlError, match="no champion came before version 1"):
+        registry.rollback("sepsis")
+    registry.register(named(entry, "later"), "ogsrl", MARGIN, lambda _: (0.1, "better"))
+    assert registry.rollback("sepsis") == (2, 1)
+    assert registry.holder("sepsis", CHAMPION) == 1
+    assert registry.champions("sepsis") == [1]
+    # the one that was taken back stays back when it is registered again
+    placed = registry.register(named(entry, "later"), "ogsrl", MARGIN, None)
+    assert placed.version == 2
+    assert registry.holder("sepsis", CHAMPION) == 1
+    with pytest.raises(OgsrlError, match="nothing of this name"):
+        registry.rollback("nobody")
+
+
+def test_the_same_answers_from_pyfunc(
+    registry: Registry, entry: Entry, model: Model, rows: pd.DataFrame
+) -> None:
+    registry.register(entry, "ogsrl", MARGIN, None)
+    loaded = mlflow.pyfunc.load_model("models:/sepsis@champion")
+    pd.testing.assert_frame_equal(loaded.predict(rows), ask(model, rows))
+    with pytest.raises(ValueError, match="map: the column is missing"):
+        loaded.predict(rows.drop(columns="map"))
+
+
+def test_a_registered_model_holds_no_code_and_loads_without_pickle(
+    registry: Registry, entry: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    registry.register(entry, "ogsrl", MARGIN, None)
+    folder = registry.folder("models:/sepsis@champion")
+    mlflow.pyfunc.load_model("models:/sepsis/1")
+    kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
+    assert kinds == {".json", ".yaml", ".safetensors"}
+    assert not list(folder.parents[1].rglob("*.py"))
+
+
+def test_a_tampered_file_is_refused_at_load(registry: Registry, entry: Entry) -> None:
+    registry.register(entry, "ogsrl", MARGIN, None)
+    file = registry.folder("models:/sepsis@champion") / "selected" / "transforms.json"
+    file.write_text(file.read_text().replace('"center": ', '"center":  '))
+    with pytest.raises(ModelError, match=r"selected/transforms.json: not what manifest.json says"):
+        mlflow.pyfunc.load_model("models:/sepsis@champion")
+
+
+def test_wrong_addresses_are_told(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(OgsrlError, match=r"no such model; e.g. models:/sepsis@champion"):
+        registry.folder("models:/none@champion")
+    with pytest.raises(OgsrlError, match="is no URI"):
+        Registry.open(str(tmp_path / "mlflow.db"), tmp_path)
+
+
+def test_two_processes_may_open_a_new_database(tmp_path: Path) -> None:
+    import subprocess  # noqa: PLC0415 - here alone
+    import sys  # noqa: PLC0415
+
+    code = (
+        "import sys; from pathlib import Path; from ogsrl.registry import Registry;"
+        "Registry.open(f'sqlite:///{sys.argv[1]}/mlflow.db', Path(sys.argv[1]))"
+    )
+    each = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env=dict(os.environ))
+        for _ in range(2)
+    ]
+    assert [one.wait() for one in each] == [0, 0]
+    shutil.rmtree(tmp_path / "mlartifacts", ignore_errors=True)
