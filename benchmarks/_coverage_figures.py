@@ -17,11 +17,11 @@ from benchmarks._coverage_policies import BETTER, CLINICIANS, DEADLY
 from ogsrl.evaluation.config import Inflation
 from ogsrl.evaluation.known import Known, Truths
 from ogsrl.evaluation.panel import INFORMS
-from ogsrl.evaluation.quantities import VALUE, kind
+from ogsrl.evaluation.quantities import COST, VALUE, kind
 
 FQE, MORTALITY, PANEL = "fqe", "mortality", "panel"
-#: Two-sided .95, and the confounding that the width is asked of.
-Z, ASKED = 1.959964, 0.25
+#: Two-sided .95, one-sided .95, and the confounding that the width is asked of.
+Z, ONE_SIDED, ASKED = 1.959964, 1.644854, 0.25
 Part = Mapping[str, Any]
 
 
@@ -117,7 +117,8 @@ def _panel(about: tuple[int, str, str], gain: bool, made: Sequence[Said], true: 
 def fitted_inflation(intervals: Sequence[Said], level: float = 0.95) -> dict[str, float]:
     """How many times wider cold fits' intervals must be, by what they are of: at least 1.
 
-    By kind of quantity, of policies' own and of gains; beside it of each quantity alone.
+    By kind of quantity, of policies' own and of gains; beside it of each quantity alone; and
+    `cost_limit`: of one-sided upper bounds of gains of costs, for limits.
 
     Args:
         intervals: Of cohorts of its own, not inflated.
@@ -130,6 +131,9 @@ def fitted_inflation(intervals: Sequence[Said], level: float = 0.95) -> dict[str
             apart = abs(one.estimate - one.known.truth) / half
             for name in {kind(one.quantity), one.quantity}:
                 ratios.setdefault(name + "_gain" * one.gain, []).append(apart)
+            if one.gain and kind(one.quantity) == COST.removesuffix(":"):
+                above = (one.known.truth - one.estimate) / half
+                ratios.setdefault("cost_limit", []).append(above * Z / ONE_SIDED)
     return {name: max(float(np.quantile(each, level)), 1.0) for name, each in ratios.items()}
 
 

@@ -259,7 +259,7 @@ def compare(name: str, versions: tuple[int, int], out: Path | None, as_json: boo
     cards = [Card.model_validate(registry.card(name, one)) for one in versions]
     lines = compared(*cards)
     if out is not None:
-        planes = [registry.figure(name, one, "evaluate_doses.svg") for one in versions]
+        planes = [registry.figure(name, one, "evaluate_plane.svg") for one in versions]
         _write(out, page(name, versions, lines, planes))
     if as_json:
         click.echo(json.dumps([asdict(one) for one in lines], indent=2, allow_nan=False))

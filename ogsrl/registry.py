@@ -27,7 +27,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.pyfunc import scoring_server
 from mlflow.tracking import MlflowClient
-from mlflow.types import ColSpec, Schema, TensorSpec
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
 from ogsrl.errors import OgsrlError
@@ -127,6 +127,7 @@ class Registry:
         """Open, and make its database if there is none; one process at a time."""
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.ERROR)
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         if "://" not in uri:
             raise OgsrlError(
                 f"MLFLOW_TRACKING_URI: {uri} is no URI; e.g. sqlite:////path/mlflow.db"
@@ -221,16 +222,12 @@ class Registry:
         return str(self.client.create_experiment(name, artifact_location=place))
 
     def _log_model(self, entry: Entry, run: str) -> None:
-        anything = AnyType()  # type: ignore[no-untyped-call]  # MLflow's own refusals repeat rows
-        columns: list[ColSpec | TensorSpec] = [
-            ColSpec(anything, name, required=False) for name in entry.inputs
-        ]
         with mlflow.start_run(run_id=run):
             mlflow.pyfunc.log_model(
                 name=MODEL,
                 loader_module=LOADER,
                 data_path=str(entry.bundle),
-                signature=ModelSignature(inputs=Schema(columns)),
+                signature=open_inputs(entry.inputs),
                 input_example=entry.example,
                 pip_requirements=list(entry.requirements),
             )
@@ -363,6 +360,14 @@ class Registry:
             return self.client.get_registered_model(name)
         except MlflowException:
             raise OgsrlError(f"{name}: nothing of this name is registered") from None
+
+
+def open_inputs(columns: Sequence[str]) -> ModelSignature:
+    """Columns by name, of any type, none of them asked for: MLflow's own refusals repeat rows."""
+    anything = AnyType()  # type: ignore[no-untyped-call]
+    specs: list[ColSpec | TensorSpec] = [ColSpec(anything, one, required=False) for one in columns]
+    similar = ParamSpec("similar", DataType.boolean, False)
+    return ModelSignature(inputs=Schema(specs), params=ParamSchema([similar]))
 
 
 def serve(uri: str, host: str, port: int, workers: int) -> None:

@@ -141,7 +141,9 @@ def _write(
     write_frame(stage.report("evaluation.parquet"), rows)
     told |= {**about.plain(), **stands.plain()}
     write_json(stage.report("evaluation.json"), {"status": "evaluated", **told})
-    _draw(stage, rows, frontier(evaluation), about.distributions(), about.calibration.drawn())
+    plane = about.clinical[SELECTED].planes
+    shown = {"doses": about.distributions(), "calibration": about.calibration.drawn()}
+    _draw(stage, rows, {"frontier": frontier(evaluation), "plane": plane, **shown})
     for line in sentences(evaluation):
         stage.say(line)
 
@@ -152,19 +154,13 @@ def _write_too_few(stage: Stage, few: Lacking) -> None:
     write_frame(stage.report("evaluation.parquet"), rows)
     report = {"status": "too_few_patients", "needed": few.needed, "needed_of": few.whom}
     write_json(stage.report("evaluation.json"), report)
-    _draw(stage, rows, rows, {}, {"bins": []})
+    nothing = {"frontier": rows, "plane": {}, "doses": {}, "calibration": {"bins": []}}
+    _draw(stage, rows, nothing)
     stage.say(f"too few patients: {few}")
 
 
-def _draw(
-    stage: Stage,
-    rows: pd.DataFrame,
-    bandwidths: pd.DataFrame,
-    doses: Mapping[str, Any],
-    calibration: Mapping[str, Any],
-) -> None:
-    """Every figure, whether there is something to show or not."""
-    shown = {"frontier": bandwidths, "doses": doses, "calibration": calibration}
+def _draw(stage: Stage, rows: pd.DataFrame, shown: Mapping[str, Any]) -> None:
+    """Every figure, whether there is something to show or not; of most, what the rows tell."""
     folder = stage.report("figures")
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in FIGURES.items():

@@ -1,9 +1,11 @@
 """The command line: what it prints, its exit codes, and that it never shows a traceback."""
 
 import json
+import re
 from pathlib import Path
 
 import click
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -124,3 +126,56 @@ def test_a_defect_is_told_without_its_message(monkeypatch: pytest.MonkeyPatch) -
     assert "defect" not in CliRunner().invoke(group, ["closed"]).output
     monkeypatch.setenv("OGSRL_DEBUG", "1")
     assert isinstance(CliRunner().invoke(group, ["broken"]).exception, ValueError)
+
+
+# asking a policy
+
+
+def test_query_writes_answers_and_prints_counts_alone(
+    models: Path, rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    out = tmp_path / "answers.parquet"
+    words = ["query", "--model", str(models), "--cohort", str(tmp_path / "rows.csv")]
+    found = CliRunner().invoke(main, [*words, "--similar", "--out", str(out), "--json"])
+    assert found.exit_code == 0, found.output
+    told = json.loads(found.output)
+    answers = pd.read_parquet(out)
+    assert len(answers) == len(rows) == told["rows"] == told["recommended"] + told["deferred"]
+    assert told["deferred"] == (answers["verdict"] == "defer").sum() == sum(told["rules"].values())
+    assert "similar_mean_iv_fluid" in answers
+    assert not set(rows["stay_id"]) & set(found.output.split())
+
+
+def test_a_page_of_a_stay_is_written_to_private_alone(
+    models: Path, rows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows.to_parquet("rows.parquet")
+    stay = rows["stay_id"].iloc[0]
+    words = ["query", "--model", str(models), "--cohort", "rows.parquet", "--stay"]
+    found = CliRunner().invoke(main, [*words, stay])
+    assert found.exit_code == 0, found.output
+    (page,) = (tmp_path / "private" / "sepsis").iterdir()
+    assert stay not in page.name
+    text = page.read_text()
+    assert stay in text
+    assert not re.search(r'(src|href)="(https?:)?//', text)
+    assert "<script" not in text
+    assert text.count("<tr class=") == (rows["stay_id"] == stay).sum()
+    missing = CliRunner().invoke(main, [*words, "nobody"])
+    assert (missing.exit_code, missing.output) == (2, "rows.parquet: no such stay in it\n")
+
+
+def test_what_cannot_be_asked_is_a_mistake_without_a_row(
+    models: Path, rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.csv"
+    rows.assign(temperature=98.625).to_csv(file, index=False)
+    found = CliRunner().invoke(main, ["query", "--model", str(models), "--cohort", str(file)])
+    assert found.exit_code == 2
+    assert "temperature" in found.output
+    assert "98.6" not in found.output
+    found = CliRunner().invoke(main, ["query", "--model", "models:/none@champion", "--cohort", "x"])
+    assert found.exit_code == 2
+    assert "no such model" in found.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,13 +28,18 @@ def registry(tmp_path: Path) -> Registry:
 
 
 @pytest.fixture
-def entry(models: Path, model: Model, tmp_path: Path) -> Entry:
-    """A passed one."""
-    bundle = tmp_path / "bundle" / "sepsis"
+def entry(models: Path, tmp_path: Path) -> Entry:
+    return entry_of(models, tmp_path)
+
+
+def entry_of(models: Path, root: Path, more: Sequence[Path] = ()) -> Entry:
+    """A passed one of the small model, with a card of a test and these files."""
+    cohort = Model.load(models).cohort
+    bundle = root / "bundle" / "sepsis"
     made = write_bundle(models, bundle)
-    card = tmp_path / "card.json"
+    card = root / "card.json"
     card.write_text(json.dumps({"first_page": "of a test"}))
-    figures = tmp_path / "figures"
+    figures = root / "figures"
     figures.mkdir()
     (figures / "evaluate_doses.svg").write_text("<svg></svg>")
     return Entry(
@@ -44,10 +50,10 @@ def entry(models: Path, model: Model, tmp_path: Path) -> Entry:
         summary="**passed**: of a test " * 1000,
         card_sha256="0" * 64,
         bundle=bundle,
-        inputs=columns(model.cohort),
-        example=example(model.cohort),
+        inputs=columns(cohort),
+        example=example(cohort),
         requirements=["torch==2.13.0"],
-        reports=[card, figures],
+        reports=[card, figures, *more],
         params={f"a.{i}": str(i) for i in range(230)},
         metrics={f"selected.cost:a.{i}": float(i) for i in range(230)},
         datasets={"train": "1" * 64, "test": "2" * 64},

@@ -14,6 +14,8 @@ from ogsrl.audit.card import Card, Number
 
 #: Figures of reports/NAME/figures/ that the page holds, with what they show.
 PICTURES: Mapping[str, str] = {
+    "evaluate_plane": "In the steps where it recommends a dose: what clinicians gave, and what it "
+    "recommends",
     "evaluate_doses": "Doses that the policy recommends, and what clinicians gave in those steps",
     "evaluate_panel": "What each policy comes to on test patients, by all estimators",
     "evaluate_truth": "The same beside the truth, where it is known",

@@ -24,14 +24,25 @@ def _constraints(evidence: Evidence) -> Found:
     worst = max(sorted(over), key=lambda name: over[name])
     return Found(
         "; ".join(
-            f"{name}: {told[f'{name}.estimate']:+.4f}, at most {told[f'{name}.hi']:+.4f}, allowed "
-            f"{told[f'{name}.limit']:+.4f}"
+            f"{_limit_words(evidence, name)}: {100 * told[f'{name}.estimate']:.1f} % of a stay's "
+            f"steps, surely at most {100 * told[f'{name}.hi']:.1f} %, allowed "
+            f"{100 * told[f'{name}.limit']:.1f} %"
             for name in sorted(over)
         ),
         compared=over[worst],
         estimate=told[f"{worst}.estimate"] - told[f"{worst}.limit"],
         low=told[f"{worst}.lo"] - told[f"{worst}.limit"],
         high=over[worst],
+    )
+
+
+def _limit_words(evidence: Evidence, name: str) -> str:
+    """What is bounded: a constraint, or how far it is above the share of the clinicians'."""
+    kind, _, constraint = name.partition(":")
+    known = evidence.cohort.constraints[constraint]
+    shown = known.label or constraint
+    return (
+        f"{shown}, less {known.limit.relative:g} x the clinicians'" if kind == "relative" else shown
     )
 
 

@@ -11,11 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ogsrl.errors import EstimateError
-from ogsrl.evaluation.clinical_parts import WIDE, Decided, DoseUse, dose_use, intensified
+from ogsrl.evaluation.clinical_parts import (
+    WIDE,
+    Decided,
+    DoseUse,
+    dose_planes,
+    dose_use,
+    intensified,
+)
 from ogsrl.evaluation.clinical_risks import (
     HazardUse,
     hazard_use,
@@ -26,6 +34,7 @@ from ogsrl.evaluation.clustered import Beside, Measured, Steps, dotted
 from ogsrl.evaluation.executed import BLOCK, Executed
 from ogsrl.evaluation.rollouts import Model
 from ogsrl.policies.deployed import Decisions, Deployed
+from ogsrl.preparation.coverage import cells
 from ogsrl.preparation.tensors import StayTensors
 from ogsrl.spec import Cohort
 
@@ -68,6 +77,7 @@ class Clinical:
         deferred_steps: Share of all steps.
         deferred_stays: Share of stays with any.
         rules: Share of all steps deferred by each rule.
+        planes: Of the first two doses (or one), as the figure `evaluate_plane` takes them.
     """
 
     concordance: Measured
@@ -82,11 +92,14 @@ class Clinical:
     deferred_steps: Measured
     deferred_stays: Measured
     rules: Mapping[str, Measured]
+    planes: Mapping[str, Mapping[str, Any]]
 
     def plain(self) -> dict[str, float | None]:
         """Numbers by dotted names, e.g. `doses.iv_fluid.mean.clinicians.lo`; for JSON."""
         told: dict[str, float | None] = {}
         for field in fields(self):
+            if field.name == "planes":
+                continue  # drawn alone
             entry = getattr(self, field.name)
             if field.name == "tolerance":
                 told |= {f"tolerance.{name}": float(x) for name, x in entry.items()}
@@ -163,6 +176,7 @@ def measure(
         deferred_steps=decided.every.measured(decided.deferred),
         deferred_stays=_stays_deferred(stays, executed, params.confidence),
         rules=_rules(decided, deployed, generator),
+        planes=dose_planes(decided),
     )
 
 
@@ -193,7 +207,10 @@ def _stays_deferred(stays: StayTensors, executed: Executed, level: float) -> Mea
 
 
 def _rules(decided: Decided, deployed: Deployed, generator: torch.Generator) -> dict[str, Measured]:
-    """Share of steps deferred by each rule, of a draw of the policy's own; commonest first."""
+    """Share of steps deferred by each rule, of a draw of the policy's own; commonest first.
+
+    Of a rule that one to nine patients meet, its name alone.
+    """
     said: list[str | None] = []
     for states in torch.split(decided.states, BLOCK):
         asked = deployed.decide(states, generator)
@@ -204,7 +221,15 @@ def _rules(decided: Decided, deployed: Deployed, generator: torch.Generator) -> 
             rules[place] = rule
         said += rules
     counted = Counter(rule for rule in said if rule is not None)
+    names = sorted(counted, key=lambda rule: (-counted[rule], rule))
+    code = np.array([len(names) if rule is None else names.index(rule) for rule in said])
+    # all deferred steps are told too: a rule of few patients is not to be had by subtraction
+    refused = code < len(names)
+    patient = decided.every.patient.numpy()
+    hidden = cells(code[refused], patient[refused], len(names), total_known=True).suppressed
     return {
-        rule: decided.every.measured(torch.tensor([one == rule for one in said]))
-        for rule, _ in sorted(counted.items(), key=lambda one: (-one[1], one[0]))
+        rule: Measured.untold(decided.every.level)
+        if number in hidden
+        else decided.every.measured(torch.from_numpy(code == number))
+        for number, rule in enumerate(names)
     }

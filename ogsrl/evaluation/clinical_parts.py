@@ -18,7 +18,7 @@ import torch
 from ogsrl.constraints import constraint_rules
 from ogsrl.evaluation.clustered import Beside, Measured, Steps, dotted
 from ogsrl.evaluation.executed import Executed
-from ogsrl.preparation.coverage import DoseAxis, cells
+from ogsrl.preparation.coverage import DoseAxis, cells, plane
 from ogsrl.preparation.history import History
 from ogsrl.preparation.tensors import StayTensors
 from ogsrl.preparation.transforms import DoseTransform
@@ -103,6 +103,26 @@ class Decided:
             name: torch.from_numpy(rule.numpy(known) == 1)
             for name, rule in constraint_rules(cohort).items()
         }
+
+
+def dose_planes(decided: Decided) -> dict[str, dict[str, Any]]:
+    """The plane of the first two doses where the policy recommends: its own, and as given."""
+    row = (~decided.deferred[0]).nonzero().squeeze(1)
+    if not len(row):
+        return {}
+    actions = decided.history.preparation.cohort.actions
+    names = list(decided.doses)[:2]
+    patient = decided.every.patient[row].numpy()
+
+    def of(who: str) -> dict[str, Any]:
+        both = []
+        for name in (names[0], names[-1]):
+            dose = decided.doses[name]
+            values = dose.policy[0] if who == "policy" else dose.given
+            both.append((DoseAxis(name, actions[name], dose.scale), values[row].numpy()))
+        return plane(both[0], both[1], patient)
+
+    return {who: of(who) for who in ("clinicians", "policy")}
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,9 @@ class Inflation(BaseModel):
     mortality_gain: float = Field(1.47, ge=1, le=20)
     value_gain: float = Field(1.44, ge=1, le=20)
     cost_gain: float = Field(3.56, ge=1, le=20)
+    cost_limit: float = Field(
+        2.45, ge=1, le=20, description="Of the upper bound of a cost less what its limit allows."
+    )
 
     def of(self, quantity: str, *, gain: bool) -> float:
         """That of a quantity; nobody gains refusals.

@@ -18,7 +18,7 @@ from ogsrl.evaluation.bounds import Bound, Interval, Kept, holm, normal_interval
 from ogsrl.evaluation.evaluate import Evaluation
 from ogsrl.evaluation.fqe import first_decisions
 from ogsrl.evaluation.limits import limit_tests
-from ogsrl.evaluation.quantities import COST, VALUE, primary
+from ogsrl.evaluation.quantities import VALUE, primary
 from ogsrl.evaluation.rollouts import by_patient
 from ogsrl.preparation.coverage import cells
 from ogsrl.preparation.groups import Grouping
@@ -103,7 +103,11 @@ def standing(
         {q: by_patient(value, patients) for q, value in fits[name].items()}
         for name in (policy, CLINICIANS)
     )
-    limits = holm(limit_tests(own, theirs, cohort), confidence, _interval(shared, COST))
+    limits = holm(
+        limit_tests(own, theirs, cohort),
+        confidence,
+        _wider(shared, shared.params.inflation.cost_limit),
+    )
     interval = _interval(shared, decisive)
     than = {other: advantage_over(shared, policy, other) for other in others}
     advantage = sign * (fits[policy][decisive] - fits[CLINICIANS][decisive])
@@ -123,7 +127,11 @@ def advantage_over(shared: Shared, policy: str, other: str) -> Bound:
 
 def _interval(shared: Shared, quantity: str) -> Interval:
     """Of differences of fits, as wide as they were found to have to be."""
-    times = shared.params.inflation.of(quantity, gain=True)
+    return _wider(shared, shared.params.inflation.of(quantity, gain=True))
+
+
+def _wider(shared: Shared, times: float) -> Interval:
+    """Of differences of fits, so many times wider."""
 
     def interval(values: torch.Tensor, level: float) -> Bound:
         networks = shared.fqe.params.networks

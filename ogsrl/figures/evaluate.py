@@ -1,4 +1,4 @@
-"""The figures of stage evaluate: panel, truth, frontier, doses, calibration.
+"""The figures of stage evaluate: panel, truth, frontier, plane, doses, calibration.
 
 Called with the rows of evaluation.parquet and with shares of bins; draws no patient. Policies keep
 their colour in all of them: clinicians grey, the first other one blue, so put the selected first.
@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from ogsrl.figures.evaluate_doses import doses
+from ogsrl.figures.planes import plane
 from ogsrl.figures.style import (
     BLACK,
     CLINICIAN,
@@ -370,6 +371,7 @@ def _size(width: float, widths: Sequence[float]) -> float:
 FIGURES: Mapping[str, Callable[[Any], Figure]] = {
     "evaluate_panel": panel,
     "evaluate_frontier": frontier,
+    "evaluate_plane": plane,
     "evaluate_doses": doses,
     "evaluate_calibration": calibration,
     "evaluate_truth": truth,

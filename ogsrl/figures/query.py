@@ -46,14 +46,14 @@ def stay_course(
             ax.plot(
                 hours, dose["recommended"], "o", color=POLICY, label="recommended", markersize=6
             )
-            ax.set_ylabel(dose["label"])
-            ax.set_ylim(bottom=0)
+            ax.set_title(dose["label"])
+            ax.margins(y=0.08)
             ax.grid(axis="y")
         handles, words = axes[0].get_legend_handles_labels()
         if shading.any():
             handles.append(axes[0].axvspan(hours[0], hours[0], **REFUSED))
             words.append("it deferred")
-        axes[0].legend(handles, words, ncols=3, loc="upper left", bbox_to_anchor=(0, 1.35))
+        axes[0].legend(handles, words, ncols=3, loc="upper left", bbox_to_anchor=(0.5, 1.3))
         axes[-1].set_xlabel("hours")
         grid = below.subplots(max(rows, 1), ACROSS, sharex=True, squeeze=False).flat
         for ax, one in zip(grid, charted.values(), strict=False):

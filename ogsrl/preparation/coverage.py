@@ -111,6 +111,31 @@ class DoseAxis:
         }
 
 
+def plane(x: tuple[DoseAxis, Floats], y: tuple[DoseAxis, Floats], patient: Codes) -> dict[str, Any]:
+    """How often two doses go together; cells of fewer than ten patients are counted together."""
+    one, other = x[0], y[0]
+    size = one.bins * other.bins
+    place = one.place(x[1]) * other.bins + other.place(y[1])
+    counted = cells(place, patient, size)
+    shown = np.flatnonzero(counted.rows)
+    return {
+        "x": one.as_dict(),
+        "y": other.as_dict(),
+        "cells": [
+            {
+                "x": int(cell // other.bins),
+                "y": int(cell % other.bins),
+                "steps": int(counted.rows[cell]),
+                "patients": int(counted.patients[cell]),
+            }
+            for cell in shown
+        ],
+        "cells_possible": size if one.name != other.name else one.bins,
+        "cells_suppressed": counted.suppressed_cells,
+        "steps_suppressed": counted.suppressed_rows,
+    }
+
+
 class Doses:
     """The doses of training rows: of decisions, by name, with each row's patient."""
 
@@ -131,27 +156,8 @@ class Doses:
         return [self._plane(x, y) for x, y in pairs]
 
     def _plane(self, x: str, y: str) -> dict[str, Any]:
-        one, other = self.axes[x], self.axes[y]
-        size = one.bins * other.bins
-        place = one.place(self.given[x]) * other.bins + other.place(self.given[y])
-        counted = cells(place, self.patient, size)
-        shown = np.flatnonzero(counted.rows)
-        return {
-            "x": one.as_dict(),
-            "y": other.as_dict(),
-            "cells": [
-                {
-                    "x": int(cell // other.bins),
-                    "y": int(cell % other.bins),
-                    "steps": int(counted.rows[cell]),
-                    "patients": int(counted.patients[cell]),
-                }
-                for cell in shown
-            ],
-            "cells_possible": size if x != y else one.bins,
-            "cells_suppressed": counted.suppressed_cells,
-            "steps_suppressed": counted.suppressed_rows,
-        }
+        both = [(self.axes[name], self.given[name]) for name in (x, y)]
+        return plane(both[0], both[1], self.patient)
 
     def summary(self) -> dict[str, Any]:
         """Per dose: how often none, and the quartiles and 95th percentile of what was given."""

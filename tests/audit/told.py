@@ -57,6 +57,8 @@ def evaluation() -> dict[str, Any]:
         told |= flat(f"selected.measures.hazards.{hazard}", {"evaluable": 1.0, "never": 1.0})
         told |= flat(f"selected.measures.hazards.{hazard}.steps.policy", measure(0.0, 0.0, 0.001))
     for dose in sepsis().actions:
+        for who in ("policy", "clinicians"):
+            told |= flat(f"selected.measures.doses.{dose}.mean.{who}", measure(0.5, 0.4, 0.6))
         told |= flat(f"selected.measures.doses.{dose}.jump.policy", measure(0.0, 0.0, 0.001))
     told |= group(0, "below 50", 0.02) | group(1, "80 and above", 0.01)
     told |= {
@@ -86,7 +88,10 @@ def clean() -> Evidence:
         dataset={
             "leakage": [{"check": "bins", "status": "clean"}],
             "attrition": [{"step": "simulated", "patients": 20_000, "stays": 21_010}],
-            "parts": {"train": {"patients": 9_970, "stays": 10_458, "rows": 145_519}},
+            "parts": {
+                "train": {"patients": 9_970, "stays": 10_458, "rows": 145_519},
+                "test": {"patients": 4_018, "stays": 4_238, "rows": 59_020},
+            },
         },
         behaviour={"status": "fitted"},
         dynamics={

@@ -87,6 +87,21 @@ def bandwidths(policies: tuple[str, ...] = POLICIES[1:]) -> pd.DataFrame:
     )
 
 
+def plane(levels: bool = False) -> dict[str, Any]:
+    """As `ogsrl.preparation.coverage.plane` makes it, of two doses."""
+    edges = [-0.5, 0.5, 1.5, 2.5] if levels else np.linspace(0, 2000, 21).tolist()
+    axis = {
+        "label": "Intravenous fluid",
+        "unit": "1" if levels else "mL/4 h",
+        "zero_bin": not levels,
+        "edges": edges,
+        "levels": ["none", "some", "much"] if levels else [],
+    }
+    cells = [{"x": i, "y": i, "steps": 10**i, "patients": 10} for i in range(3)]
+    both = {"x": axis | {"dose": "iv_fluid"}, "y": axis | {"dose": "vasopressor"}}
+    return {**both, "cells": cells, "steps_suppressed": 7}
+
+
 def shares(levels: bool = False) -> list[dict[str, Any]]:
     def bin_(share: float) -> dict[str, Any]:
         return {"policy": {"estimate": share, "lo": share / 2, "hi": 2 * share}, "clinicians": None}
@@ -120,6 +135,7 @@ ASKED: dict[str, Any] = {
     "evaluate_panel": estimates(),
     "evaluate_truth": estimates(),
     "evaluate_frontier": bandwidths(),
+    "evaluate_plane": {"clinicians": plane(), "policy": plane()},
     "evaluate_doses": dict.fromkeys(POLICIES[1:], shares()),
     "evaluate_calibration": calibrated(),
 }
@@ -127,6 +143,7 @@ NOTHING: dict[str, Any] = {
     "evaluate_panel": estimates().iloc[:0],
     "evaluate_truth": estimates(known=False),
     "evaluate_frontier": bandwidths().iloc[:0],
+    "evaluate_plane": {},
     "evaluate_doses": {},
     "evaluate_calibration": calibrated(0),
 }
@@ -153,6 +170,7 @@ SMALL: dict[str, Any] = {
     "evaluate_panel": estimates(POLICIES[:2], ("mortality",)),
     "evaluate_truth": estimates(POLICIES[:1], ("value",)),
     "evaluate_frontier": bandwidths(POLICIES[1:2]),
+    "evaluate_plane": {"clinicians": plane(levels=True), "policy": plane(levels=True)},
     "evaluate_doses": {"selected": shares() * 3},
     "evaluate_calibration": calibrated(1),
 }
