@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +17,10 @@ from ogsrl.audit.rendered import html
 from ogsrl.registry import Registry
 from tests.audit.told import clean
 from tests.browser import browser
+from tests.servers import free_port, patiently, serving
 from tests.test_registry import MARGIN, entry_of
 
 pytestmark = pytest.mark.slow
-PATIENCE = 60
 
 
 @pytest.fixture(scope="module")
@@ -40,44 +34,10 @@ def pages(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     page.write_text(html(made, {}))
     entry = entry_of(models, root, more=[page])
     Registry.open(uri, root).register(entry, "ogsrl", MARGIN, None)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(
-        [sys.executable, *words, "--workers", "1", "--backend-store-uri", uri],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{port}"
-
-    def up() -> bool:
-        with urllib.request.urlopen(address, timeout=5) as answer:
-            return bool(answer.status == 200)
-
-    try:
-        patiently(up)
+    port = free_port()
+    words = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    with serving([*words, "--backend-store-uri", uri], port, "/") as address:
         yield address
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait(timeout=30)
-
-
-def patiently(look: Callable[[], Any]) -> Any:
-    """What is found, as soon as it is there."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            found = look()
-            if found:
-                return found
-        except Exception:
-            if time.monotonic() > end:
-                raise
-        assert time.monotonic() < end, "the page did not come"
-        time.sleep(0.3)
 
 
 def link(page: Chrome, text: str) -> Any:
