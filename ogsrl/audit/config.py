@@ -42,4 +42,6 @@ class AuditParams(BaseModel):
     detectable: Limit = _limit(0.05, "Smallest advantage that would have been seen.")
     seeds: Limit = _limit(0.02, "How far other seeds' estimates are from the one put forward.")
     confounding: Limit = _limit(1.0, "Confounding that `better` must withstand.")
+    outcomes: Limit = _limit(0, "Subgroups whose deaths are surely not all told.")
+    signal: Limit = _limit(0, "Lower bound of the slope of what was seen on what was predicted.")
     test_uses: Limit = _limit(20, "Policies ever measured on these test patients.")

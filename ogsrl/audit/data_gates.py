@@ -35,6 +35,36 @@ def _leakage(evidence: Evidence) -> Found:
     return Found(told, float(len(leaks)) if run else None)
 
 
+def _outcomes(evidence: Evidence) -> Found:
+    if not evidence.measured:
+        return Found(evidence.few)
+    groups = evidence.under("selected.groups.")
+    told = [name.removesuffix(".untold") for name in groups if name.endswith(".untold")]
+    known = [number for number in told if groups[f"{number}.untold"] is not None]
+    if not known:
+        return Found("deaths are not known, or no subgroup is large enough", 0.0)
+    dark = [number for number in known if groups[f"{number}.untold"]]
+    named = "; ".join(f"{groups[f'{n}.label']} {groups[f'{n}.group']}" for n in dark)
+    said = f"{len(dark)} of {len(known)} subgroups have surely less than a quarter of all deaths"
+    return Found(said + (f": {named}" if dark else ""), float(len(dark)))
+
+
+def _signal(evidence: Evidence) -> Found:
+    if not evidence.measured:
+        return Found(evidence.few)
+    told = evidence.under("calibration.slope.")
+    if told.get("estimate") is None:
+        return Found("what was predicted of the clinicians' patients could not be judged")
+    return Found(
+        f"where {evidence.decisive} was predicted higher by 1, {told['estimate']:.2f} more was "
+        f"seen ({told['lo']:.2f} to {told['hi']:.2f})",
+        compared=told["lo"],
+        estimate=told["estimate"],
+        low=told["lo"],
+        high=told["hi"],
+    )
+
+
 def _test_uses(evidence: Evidence) -> Found:
     told = f"{evidence.uses} policies were ever measured on these test patients"
     return Found(told, float(evidence.uses) if evidence.uses else None)
@@ -54,6 +84,20 @@ GATES = (
         "A column that holds the dose or the outcome makes any policy look good on paper.",
         "<=",
         _leakage,
+    ),
+    Gate(
+        "outcomes",
+        "Deaths are told of every group",
+        "Where deaths are not reported any treatment looks harmless.",
+        "<=",
+        _outcomes,
+    ),
+    Gate(
+        "signal",
+        "Outcomes hang on what was recorded",
+        "Where outcomes belong to other patients, or to nobody, nothing can be learned from them.",
+        ">",
+        _signal,
     ),
     Gate(
         "test_uses",

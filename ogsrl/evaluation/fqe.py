@@ -32,10 +32,13 @@ class Sampling:
         resample: Each fit its own bootstrap sample of patients.
         folds: With more than one, each fit has a network a fold of patients, fed all others; its
             value of a patient is that of the network that never saw them.
+        tables: Whether values are solved on a table where a state is one code; never what is
+            saved, for its cells are of few patients.
     """
 
     resample: bool = False
     folds: int = 1
+    tables: bool = True
 
 
 #: All patients, whoever is evaluated.
@@ -198,7 +201,7 @@ def fit_fqe(
     }
     task = Task.of(stays, executed, quantities(stays, names))
     networks = None
-    if not (params.tables and is_table(stays.history)):
+    if not (sampling.tables and is_table(stays.history)):
         inputs = Inputs.of(stays, params.dose_weight)
         networks = Networks.drawn(task, inputs, params, sampling.folds, generator)
     fold = _folds(task, params, sampling.folds, generator)

@@ -37,11 +37,6 @@ class FqeParams(BaseModel):
     learning_rate: float = Field(4e-4, gt=0, le=1, description="Of Adam; falls to 0 as a cosine.")
     target_rate: float = Field(0.02, gt=0, le=1, description="How fast targets follow.")
     draws: int = Field(4, ge=1, le=64, description="Doses drawn a row where something is drawn.")
-    tables: bool = Field(
-        True,
-        description="Whether values are solved on a table where a state is one code; never what "
-        "is saved: its cells are of few patients.",
-    )
     dose_weight: float = Field(
         4.0, gt=0, le=100, description="Deviation of doses, given the state, as inputs."
     )

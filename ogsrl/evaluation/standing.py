@@ -15,13 +15,18 @@ import torch
 
 from ogsrl.evaluation.asking import CLINICIANS, Shared
 from ogsrl.evaluation.bounds import Bound, Interval, Kept, holm, normal_interval
+from ogsrl.evaluation.clustered import SHARE
+from ogsrl.evaluation.clustered import interval as share_interval
 from ogsrl.evaluation.evaluate import Evaluation
 from ogsrl.evaluation.fqe import first_decisions
 from ogsrl.evaluation.limits import limit_tests
-from ogsrl.evaluation.quantities import VALUE, primary
+from ogsrl.evaluation.quantities import VALUE, deaths, primary, tells_deaths
 from ogsrl.evaluation.rollouts import by_patient
 from ogsrl.preparation.coverage import cells
 from ogsrl.preparation.groups import Grouping
+
+#: Of the share of all who died: a subgroup with surely fewer is one whose deaths are not told.
+TOLD = 0.25
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Group:
         effective: Effective sample of the policy's weights among them.
         bound: One-sided, each side at the level of the panel's interval.
         harmed: Whether the upper bound, Holm-adjusted over all subgroups, is below 0.
+        untold: Whether surely fewer of them are known to have died than `TOLD` of the share of all:
+            as where a site does not report deaths.
     """
 
     grouping: str
@@ -45,6 +52,7 @@ class Group:
     effective: float | None
     bound: Bound | None
     harmed: Kept | None
+    untold: bool | None
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,7 @@ class Standing:
             told |= _prefixed(at, _bound(one.bound))
             told[f"{at}.adjusted_hi"] = one.harmed and one.harmed.bound.high
             told[f"{at}.harmed"] = one.harmed and one.harmed.kept
+            told[f"{at}.untold"] = one.untold
         return {f"{self.policy}.{name}": value for name, value in told.items()}
 
 
@@ -180,9 +189,25 @@ def _groups(
                 effective=None if shown is None else _effective(weights[shown], patients[shown]),
                 bound=interval(values[key], (1 + level) / 2) if told else None,
                 harmed=harmed.get(key),
+                untold=None if shown is None else _untold(shared, shown),
             )
         )
     return tuple(made)
+
+
+def _untold(shared: Shared, here: torch.Tensor) -> bool | None:
+    """Whether deaths seem not to be told of the stays here; None where deaths are not known."""
+    stays = shared.grounds.test
+    if not tells_deaths(stays.history.preparation.cohort):
+        return None
+    died = torch.zeros(int(stays.patient.max()) + 1, dtype=torch.float64)
+    died[stays.patient[deaths(stays)]] = 1.0
+    everybody = torch.unique(shared.fqe.patients)
+    some = torch.unique(shared.fqe.patients[here])
+    share, all_of_them = float(died[some].mean()), float(died[everybody].mean())
+    error = (share * (1 - share) / len(some)) ** 0.5
+    high = share_interval(share, error, len(some), shared.params.confidence, SHARE)[1]
+    return bool(high < TOLD * all_of_them)
 
 
 def _last_weights(shared: Shared, policy: str) -> torch.Tensor:

@@ -75,11 +75,11 @@ class Predictions:
             train,
             policies,
             behaviour,
-            params.model_copy(update={"tables": False}),
+            params,
             generator,
             progress,
             names,
-            sampling=Sampling(resample=True),
+            sampling=Sampling(resample=True, tables=False),
         )
         assert isinstance(fqe.answers, Networks)
         plain = cls(names, fqe.answers, params.draws, dict.fromkeys(names, 1.0))

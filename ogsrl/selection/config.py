@@ -44,5 +44,6 @@ class SelectParams(BaseModel):
     )
     fqe: FqeParams = Field(FqeParams(), description="Fitted Q evaluation of the finalists.")
     predictions: FqeParams = Field(
-        FqeParams(networks=1), description="What is saved beside who was selected, for queries."
+        FqeParams(networks=1, steps=1000, batch_size=256),
+        description="What is saved beside who was selected, for queries.",
     )

@@ -28,6 +28,8 @@ def broken() -> Mapping[str, Evidence]:
     return {
         "contract": replace(before, validation=rules),
         "leakage": replace(before, dataset={**before.dataset, **LEAK}),
+        "outcomes": changed(**group(1, "80 and above", 0.01, untold=True)),
+        "signal": changed(**{"calibration.slope.lo": -0.01}),
         "test_uses": replace(before, uses=21),
         "false_alarms": replace(before, guardian={**before.guardian, "false_alarm": alarms}),
         "rows_in_model": replace(before, with_rows=["guardian: rows"]),

@@ -37,6 +37,7 @@ def group(number: int, name: str, estimate: float, **more: Any) -> dict[str, Any
         "level": 0.95,
         "adjusted_hi": estimate + 0.03,
         "harmed": estimate + 0.03 < 0,
+        "untold": False,
     }
     return flat(f"selected.groups.{number}", told | more)
 
@@ -60,6 +61,7 @@ def evaluation() -> dict[str, Any]:
         for who in ("policy", "clinicians"):
             told |= flat(f"selected.measures.doses.{dose}.mean.{who}", measure(0.5, 0.4, 0.6))
         told |= flat(f"selected.measures.doses.{dose}.jump.policy", measure(0.0, 0.0, 0.001))
+    told |= flat("calibration.slope", measure(0.99, 0.89, 1.08))
     told |= group(0, "below 50", 0.02) | group(1, "80 and above", 0.01)
     told |= {
         "selected.sensitivity.whole_stay.tipping_gamma": 1.1,
