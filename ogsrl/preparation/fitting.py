@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -100,14 +102,20 @@ class Preparation:
     def state_columns(self, frame: pd.DataFrame, stays: Stays | None = None) -> pd.DataFrame:
         """Scaled states and indicators of whole stays in clinical units; no dose is looked at."""
         stays = stays or Stays.of(frame["stay_id"])
-        states: dict[str, Any] = {}
-        missing: dict[str, Any] = {}
+        values = {name: _numeric(frame, name) for name in self.states}
+        return pd.DataFrame(self.state_arrays(values, stays), index=frame.index)
+
+    def state_arrays(
+        self, values: Mapping[str, Floats], stays: Stays
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """The same of columns by name."""
+        states, missing = {}, {}
         for name, column in self.states.items():
-            values = column.checked(_numeric(frame, name))
-            states[name] = column.forward(column.filled(values, stays))
+            known = column.checked(values[name])
+            states[name] = column.forward(column.filled(known, stays))
             if column.indicator:
-                missing[f"missing_{name}"] = np.isnan(values).astype(np.float32)
-        return pd.DataFrame({**states, **missing}, index=frame.index)
+                missing[f"missing_{name}"] = np.isnan(known).astype(np.float32)
+        return {**states, **missing}
 
     def apply(self, frame: pd.DataFrame) -> pd.DataFrame:
         """A part of whole stays, prepared: the columns of `columns`, row for row."""

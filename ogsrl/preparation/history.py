@@ -6,7 +6,7 @@ holds values charted up to t and doses given strictly before t, and never anythi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -136,8 +136,14 @@ class History:
         stays = stays or Stays.of(prepared["stay_id"])
         if (prepared["step"].to_numpy() != stays.step).any():
             raise PreparationError("step: rows are not in order from 0; sort by stay and step")
+        return self.of_arrays(prepared, stays)
+
+    def of_arrays(
+        self, prepared: pd.DataFrame | Mapping[str, npt.NDArray[np.generic]], stays: Stays
+    ) -> Singles:
+        """The same of prepared columns by name, whose rows are in order."""
         step = stays.step
-        state = np.zeros((len(prepared), len(self.columns)), np.float32)
+        state = np.zeros((stays.rows, len(self.columns)), np.float32)
         current = _matrix(prepared, list(self.preparation.states))
         missing = _matrix(prepared, [f"missing_{n}" for n in self.preparation.indicators])
         _put(state, self.place("current"), current)
@@ -227,14 +233,20 @@ class History:
         ]
 
 
-def _matrix(frame: pd.DataFrame, names: list[str]) -> Singles:
+def _matrix(
+    frame: pd.DataFrame | Mapping[str, npt.NDArray[np.generic]], names: list[str]
+) -> Singles:
     absent = [name for name in names if name not in frame]
     if absent:
         raise PreparationError(
             f"{', '.join(absent)}: not in the prepared rows; they were prepared by another "
             "transforms.json, run prepare again"
         )
-    return np.ascontiguousarray(frame[names].to_numpy(np.float32))
+    if isinstance(frame, pd.DataFrame):
+        return np.ascontiguousarray(frame[names].to_numpy(np.float32))
+    if not names:
+        return np.zeros((len(next(iter(frame.values()))), 0), np.float32)
+    return np.stack([frame[name] for name in names], 1).astype(np.float32)
 
 
 def _among(names: tuple[str, ...], all_names: Iterable[str]) -> list[int]:

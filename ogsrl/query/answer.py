@@ -7,6 +7,7 @@ Called by the command line and by the registered model, in process or behind a s
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,12 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from ogsrl.errors import QueryError
 from ogsrl.evaluation.quantities import COST, MORTALITY, VALUE
 from ogsrl.policies.deployed import HAZARD, Decisions
 from ogsrl.query.evidence import Evidence
 from ogsrl.query.model import Model
 from ogsrl.query.predictions import Predicted
-from ogsrl.query.request import STAY, STEP, Request
+from ogsrl.query.request import STAY, STEP, Floats, Request
 from ogsrl.trajectories import Stays
 
 RECOMMEND, DEFER = "recommend", "defer"
@@ -52,14 +52,14 @@ def ask(model: Model, frame: pd.DataFrame, *, similar: bool = False) -> pd.DataF
     """
     request = Request.of(frame, model.history.preparation)
     parts = [_block(model, part, stays, similar) for part, stays in _blocks(request)]
-    if not parts:
-        raise QueryError("no rows")
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     back = np.empty(len(request.place), np.int64)
     back[request.place] = np.arange(len(back))
     answers = {STAY: np.array(request.stay, object), STEP: request.stays.step, **columns}
-    told = {name: _told(values[back]) for name, values in answers.items()}
-    return pd.DataFrame({name: pd.Series(each, dtype=each.dtype) for name, each in told.items()})
+    told = np.empty((len(back), len(answers)), object)
+    for j, values in enumerate(answers.values()):
+        told[:, j] = _told(values[back])
+    return pd.DataFrame(told, columns=pd.Index(answers, dtype=object), dtype=object)
 
 
 def summary(answers: pd.DataFrame) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def summary(answers: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _blocks(request: Request) -> Iterator[tuple[pd.DataFrame, Stays]]:
+def _blocks(request: Request) -> Iterator[tuple[dict[str, Floats], Stays]]:
     """Whole stays, so many rows at a time."""
     begin, stays = 0, request.stays
     ends = np.append(stays.start[1:], stays.rows)
@@ -82,31 +82,29 @@ def _blocks(request: Request) -> Iterator[tuple[pd.DataFrame, Stays]]:
         if end - stays.start[begin] >= BLOCK or i == len(ends) - 1:
             rows = slice(int(stays.start[begin]), int(end))
             part = Stays(stays.start[begin : i + 1] - rows.start, stays.length[begin : i + 1])
-            yield request.frame.iloc[rows].reset_index(drop=True), part
+            yield {name: values[rows] for name, values in request.values.items()}, part
             begin = i + 1
 
 
 @torch.no_grad()
 def _block(
-    model: Model, frame: pd.DataFrame, stays: Stays, similar: bool
+    model: Model, values: dict[str, Floats], stays: Stays, similar: bool
 ) -> dict[str, npt.NDArray[Any]]:
     preparation = model.history.preparation
-    prepared = preparation.state_columns(frame, stays)
-    scales = preparation.doses
-    doses = {name: scale.forward(frame[name].to_numpy()) for name, scale in scales.items()}
-    prepared = prepared.assign(stay_id=frame[STAY], step=stays.step, **doses)
-    states = torch.from_numpy(model.history.build(prepared, stays))
-    generator = torch.Generator().manual_seed(0)
-    decided = model.deployed.decide(states, generator)
-    rules = model.deployed.rules(states, decided)
+    prepared = preparation.state_arrays(values, stays)
+    doses = {name: scale.forward(values[name]) for name, scale in preparation.doses.items()}
+    states = torch.from_numpy(model.history.of_arrays({**prepared, **doses}, stays))
+    decided = model.deployed.decide(states, torch.Generator().manual_seed(0))
+    deferred = decided.deferred.numpy()
+    rules = _rules(model, states, decided)
     found: dict[str, npt.NDArray[Any]] = {
-        "verdict": np.where(decided.deferred.numpy(), DEFER, RECOMMEND).astype(object),
-        "rule": np.array(rules, object),
+        "verdict": np.where(deferred, DEFER, RECOMMEND).astype(object),
+        "rule": rules,
         "reason": np.array([_reason(model, rule) for rule in rules], object),
     }
     for j, (name, order) in enumerate(model.deployed.orders.orders.items()):
         dose = order.scale.inverse(decided.doses[:, j].numpy())
-        found[f"dose_{name}"] = np.where(decided.deferred.numpy(), np.nan, dose)
+        found[f"dose_{name}"] = np.where(deferred, np.nan, dose)
     guardian = model.deployed.guardian
     limit = None if guardian is None or guardian.threshold is None else guardian.threshold.value
     found["score"] = decided.score.double().numpy()
@@ -114,6 +112,16 @@ def _block(
     found |= _predicted(model, states, decided)
     found |= _similar(model.evidence, states, model, similar)
     return found
+
+
+def _rules(model: Model, states: torch.Tensor, decided: Decisions) -> npt.NDArray[Any]:
+    """Why each row was deferred; only of those is it asked."""
+    rules = np.full(len(states), None, object)
+    some = decided.deferred.nonzero().squeeze(1)
+    if len(some):
+        parts = (getattr(decided, field.name)[some] for field in fields(Decisions))
+        rules[some.numpy()] = model.deployed.rules(states[some], Decisions(*parts))
+    return rules
 
 
 def _reason(model: Model, rule: str | None) -> str | None:

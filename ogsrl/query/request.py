@@ -32,13 +32,13 @@ class Request:
     """Rows in order.
 
     Attributes:
-        frame: Every state column and dose, float64, sorted by stay and step.
+        values: Every state column and dose, float64, sorted by stay and step.
         stays: Where each stay lies in it.
         stay: Stay of each row as it was given, sorted.
         place: Where each row was when it came.
     """
 
-    frame: pd.DataFrame
+    values: dict[str, Floats]
     stays: Stays
     stay: list[Any]
     place: npt.NDArray[np.int64]
@@ -87,7 +87,7 @@ class Request:
         _within_stays(made, stays, cohort, wrong)
         _told(wrong)
         names = frame[STAY].to_numpy(object)[order].tolist()
-        return cls(pd.DataFrame({STAY: stay[order], **made}), stays, names, order)
+        return cls(made, stays, names, order)
 
 
 def required(cohort: Cohort) -> list[str]:
