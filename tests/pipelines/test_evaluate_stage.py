@@ -37,7 +37,13 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     params = PARAMS | {
         "guardian": {"kind": "counts", "min_stays": 40, "max_refusal": 0.9},
         "train": PARAMS["train"] | {"algorithms": ["bc", "ogsrl"], "seeds": [0, 3]},
-        "select": {"screen_stays": 300, "no_worse": False, "agree": False, "fqe": FQE},
+        "select": {
+            "screen_stays": 300,
+            "no_worse": False,
+            "agree": False,
+            "fqe": FQE,
+            "predictions": FQE,
+        },
         "evaluate": {"fqe": FQE, "values": FQE | {"fits": 1}, "robust": FQE, "bootstrap": 200},
     }
     made = ordinal(tmp_path_factory.mktemp("measured"), params, {"absolute": 0.9})

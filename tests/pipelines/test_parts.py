@@ -14,5 +14,5 @@ from pipelines.stage import Stage
 def test_test_patients_are_kept_from_every_stage_that_fits_or_picks(
     name: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(PreparationError, match="test patients are for evaluate and audit"):
+    with pytest.raises(PreparationError, match="test patients are for evaluate, audit, register"):
         load_frame(Stage(name, "sepsis", tmp_path), "test")

@@ -63,7 +63,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     params = PARAMS | {
         "guardian": {"kind": "counts", "min_stays": 40, "max_refusal": 0.9},
         "train": train_params | {"checkpoint_every": 10},
-        "select": {"screen_stays": 300, "no_worse": False, "fqe": fqe},
+        "select": {"screen_stays": 300, "no_worse": False, "fqe": fqe, "predictions": fqe},
     }
     made = ordinal(tmp_path_factory.mktemp("chosen"), params, {"absolute": 0.9})
     train.run(made)

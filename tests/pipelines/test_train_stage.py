@@ -64,7 +64,7 @@ def ordinal(root: Path, params: dict[str, Any], limit: dict[str, float] | None =
     made = Stage("train", "table", root)
     made.data("prepared").mkdir(parents=True)
     preparation.save(made.data("prepared"))
-    for part in ("train", "validation"):
+    for part in ("train", "calibration", "validation"):
         prepared.to_parquet(made.data("prepared", f"{part}.parquet"))
     g, rows = torch.Generator().manual_seed(0), Rows.of(stays)
     boosted = BoostedParams(trees=5, scale_trees=2, depth=2, learning_rate=0.3, min_leaf=30)
