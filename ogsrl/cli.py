@@ -231,10 +231,9 @@ def query(
 @click.option("--workers", default=2, show_default=True, help="Processes that answer.")
 def serve(model: str, host: str, port: int, workers: int) -> None:
     """Answer over HTTP as `mlflow models serve` does, without a row in any error."""
-    from ogsrl.registry import serve as served  # noqa: PLC0415 - others need not wait for MLflow
+    from ogsrl.query import service  # noqa: PLC0415 - others need not wait for the server
 
-    _registry().folder(model)  # that it is there is known before a server starts
-    served(model, host, port, workers)
+    service.serve(_registry().folder(model), host, port, workers)
 
 
 @main.command(epilog="Example: ogsrl rollback sepsis")

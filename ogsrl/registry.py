@@ -19,19 +19,15 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-import torch
-import uvicorn
 from mlflow.entities import Dataset, DatasetInput, Metric, Param
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.pyfunc import scoring_server
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
 from ogsrl.errors import OgsrlError
-from ogsrl.query.guarded import App, Guarded
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 #: Of a version or run.
@@ -43,7 +39,6 @@ CHAMPIONS = "ogsrl.champions"
 #: The module that loads a version, and where in a run things lie.
 LOADER, MODEL, REPORTS = "ogsrl.query.served", "model", "reports"
 #: Where `serve` tells its processes which model.
-SERVED = "OGSRL_SERVED_MODEL"
 #: What servers take at once, and the longest description.
 BATCH, LONGEST = 100, 4_900
 
@@ -368,27 +363,6 @@ def open_inputs(columns: Sequence[str]) -> ModelSignature:
     specs: list[ColSpec | TensorSpec] = [ColSpec(anything, one, required=False) for one in columns]
     similar = ParamSpec("similar", DataType.boolean, False)
     return ModelSignature(inputs=Schema(specs), params=ParamSchema([similar]))
-
-
-def serve(uri: str, host: str, port: int, workers: int) -> None:
-    """Serve a model as `mlflow models serve` does, with no row in an error; until it is ended."""
-    os.environ[SERVED] = uri
-    uvicorn.run(
-        "ogsrl.registry:served",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers,
-        log_level="warning",
-    )
-
-
-def served() -> App:
-    """The server of one process, of the model that `serve` was told."""
-    logging.getLogger("mlflow").setLevel(logging.ERROR)  # its warnings repeat what was sent
-    torch.set_num_threads(1)  # processes side by side
-    model = mlflow.pyfunc.load_model(os.environ[SERVED])
-    return Guarded(scoring_server.init(model))
 
 
 def _gate_tags(entry: Entry) -> dict[str, str]:

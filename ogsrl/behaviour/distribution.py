@@ -6,7 +6,7 @@ Called by everything that asks for clinicians' doses: one interface for samples,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,20 +51,9 @@ class DoseDistribution:
         return self._one_by_one(lambda one: one.sample(generator))
 
     def at(self, numbers: torch.Tensor) -> torch.Tensor:
-        """(draws, rows, doses) that numbers in [0, 1) stand for, (draws, doses, 3), in every row.
-
-        So what is said of a row hangs neither on the other rows nor on their order.
-        """
-        first = self.conditional(0, torch.zeros(self.rows, 0))  # nothing comes before it
-        drawn = []
-        for each in numbers:
-            places = iter(each)
-
-            def at(one: OneDose, places: Iterator[torch.Tensor] = places) -> torch.Tensor:
-                return one.at(next(places).expand(self.rows, -1))
-
-            drawn.append(self._one_by_one(at, first))
-        return torch.stack(drawn)
+        """The doses of each row that these numbers in [0, 1) stand for, (rows, doses, 3)."""
+        places = iter(numbers.unbind(1))
+        return self._one_by_one(lambda one: one.at(next(places)))
 
     def mode(self) -> torch.Tensor:
         """The likeliest part of each dose and its highest density there, dose after dose."""
@@ -84,13 +73,10 @@ class DoseDistribution:
             total += torch.stack(means, 1)
         return total / (draws if len(self.grids) > 1 else 1)
 
-    def _one_by_one(
-        self, choose: Callable[[OneDose], torch.Tensor], first: OneDose | None = None
-    ) -> torch.Tensor:
+    def _one_by_one(self, choose: Callable[[OneDose], torch.Tensor]) -> torch.Tensor:
         chosen = torch.zeros(self.rows, 0)
         for j in range(len(self.grids)):
-            known = first if j == 0 else None
-            dose = choose(known or self.conditional(j, chosen))
+            dose = choose(self.conditional(j, chosen))
             chosen = torch.cat([chosen, dose[:, None]], 1)
         return chosen
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -117,17 +118,21 @@ class Behaviour:
             states: (rows, columns), without gaps.
             names: Names of the columns, if the caller has them: another layout is refused.
         """
-        known = self.known
         if names is not None:
-            known.inputs.check_names(names, "states")
-        states = known.inputs.checked(states)
-        context = known.learner.context(states)
+            self.known.inputs.check_names(names, "states")
+        return self._told(self._context(states))
+
+    def _context(self, states: torch.Tensor) -> torch.Tensor:
+        return self.known.learner.context(self.known.inputs.checked(states))
+
+    def _told(self, context: torch.Tensor) -> DoseDistribution:
+        known = self.known
 
         def conditional(j: int, earlier: torch.Tensor) -> OneDose:
             logs = known.learner.log_weights(j, context, earlier)
             return known.calibrations[j].apply(logs)
 
-        return DoseDistribution(known.marginal.grids, len(states), conditional)
+        return DoseDistribution(known.marginal.grids, len(context), conditional)
 
     def log_prob(self, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
         """Log probability (density between) of the doses of each row; -inf where never given."""
@@ -141,11 +146,16 @@ class Behaviour:
         )
 
     def spread(self, states: torch.Tensor, draws: int) -> torch.Tensor:
-        """(draws, rows, doses) doses as drawn, by the same few numbers in every row."""
-        doses = len(self.known.marginal.grids)
-        sobol = Sobol(3 * doses, rng=0).random(draws)
-        numbers = torch.from_numpy(sobol).float().reshape(draws, doses, 3)
-        parts = [self.distribution(some).at(numbers) for some in torch.split(states, BLOCK)]
+        """(draws, rows, doses) doses as drawn, by the same few numbers in every row.
+
+        So what is said of a row hangs neither on the other rows nor on their order.
+        """
+        numbers = _even_numbers(draws, len(self.known.marginal.grids))
+        parts = []
+        for some in torch.split(states, BLOCK):
+            context = self._context(some).repeat(draws, 1)
+            drawn = self._told(context).at(numbers.repeat_interleave(len(some), 0))
+            parts.append(drawn.reshape(draws, len(some), -1))
         return torch.cat(parts, 1)
 
     def mode(self, states: torch.Tensor) -> torch.Tensor:
@@ -214,3 +224,10 @@ class Behaviour:
         return cls(
             history, params, config["status"], config["patients"], config["likelihoods"], fitted
         )
+
+
+@cache
+def _even_numbers(draws: int, doses: int) -> torch.Tensor:
+    """(draws, doses, 3) numbers in [0, 1), evenly spread; always the same."""
+    made = Sobol(3 * doses, rng=0).random(draws)
+    return torch.from_numpy(made).float().reshape(draws, doses, 3)

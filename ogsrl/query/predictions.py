@@ -29,6 +29,8 @@ DEPLOYED, CLINICIANS = "deployed", "clinicians"
 LEVEL, Z = 0.95, 1.959964
 #: Calibration patients' steps are judged in so many parts, by rising prediction.
 PARTS = 20
+#: Rows judged at a time.
+BLOCK = 8_192
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,14 @@ class Predictions:
     def _values(self, policy: str, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
         """(rows, networks, quantities), the mean over draws."""
         place = (DEPLOYED, CLINICIANS).index(policy)
-        each = [self.networks.values(place, states, drawn) for drawn in doses]
-        return torch.stack(each).mean(0).transpose(0, 1).double()
+        parts = []
+        for some, drawn in zip(
+            torch.split(states, BLOCK), torch.split(doses, BLOCK, 1), strict=True
+        ):
+            draws, rows, count = drawn.shape
+            each = self.networks.values(place, some.repeat(draws, 1), drawn.reshape(-1, count))
+            parts.append(each.reshape(len(each), draws, rows, -1).mean(1))
+        return torch.cat(parts, 1).transpose(0, 1).double()
 
     def _told(self, values: torch.Tensor) -> dict[str, Predicted]:
         heads, found = self.networks.heads, {}

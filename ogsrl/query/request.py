@@ -7,6 +7,7 @@ identity never is.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -18,7 +19,7 @@ import pandas as pd
 from ogsrl.constraints import constraint_rules, hazard_rules
 from ogsrl.errors import QueryError
 from ogsrl.preparation import Preparation
-from ogsrl.spec import Cohort, Static
+from ogsrl.spec import Cohort
 from ogsrl.trajectories import Stays
 
 Floats = npt.NDArray[np.float64]
@@ -55,11 +56,11 @@ class Request:
         cohort = preparation.cohort
         if not isinstance(frame, pd.DataFrame):
             raise QueryError("no table of rows; send one row a step, from step 0 of each stay")
-        needed = required(cohort)
-        twice = sorted(frame.columns[frame.columns.duplicated()].intersection([*needed]))
+        names = Counter(name for name in frame.columns.tolist() if isinstance(name, str))
+        twice = [name for name in columns(cohort) if names[name] > 1]
         if twice:
             raise QueryError(f"{', '.join(twice)}: given twice; name each column once")
-        absent = [name for name in needed if name not in frame.columns]
+        absent = [name for name in required(cohort) if not names[name]]
         if absent:
             raise QueryError(
                 f"{', '.join(absent)}: the column is missing; it may hold gaps where the cohort "
@@ -68,26 +69,20 @@ class Request:
         if not len(frame):
             raise QueryError("no rows; send one row a step, from step 0 of each stay")
         wrong: list[str] = []
-        stay = _stays(frame[STAY], wrong)
-        step = _numbers(frame[STEP], STEP, (), wrong)
+        sent = frame[STAY].tolist()
+        stay = _stays(sent, wrong)
+        made = _numbers(frame, cohort, wrong)
+        _allowed(made, cohort, wrong)
         _told(wrong)
-        order = np.lexsort((step, stay))
-        made: dict[str, Floats] = {}
-        for name, column in cohort.states.items():
-            sent = frame[name] if name in frame.columns else None
-            made[name] = _column(name, column, sent, len(frame), wrong)[order]
-        for name, action in cohort.actions.items():
-            given = _numbers(frame[name], name, action.levels, wrong)[order]
-            _outside(name, given, *action.range, action.unit, wrong)
-            made[name] = given
-        _told(wrong)
-        stays = Stays.of(pd.Series(stay[order]))
-        _whole(step[order], stays, cohort, wrong)
+        order = np.lexsort((made[STEP], stay))
+        made = {name: values[order] for name, values in made.items()}
+        start = np.flatnonzero(np.diff(stay[order], prepend=-1))
+        stays = Stays(start, np.diff(start, append=len(order)))
+        _whole(made.pop(STEP), stays, cohort, wrong)
         _told(wrong)
         _within_stays(made, stays, cohort, wrong)
         _told(wrong)
-        names = frame[STAY].to_numpy(object)[order].tolist()
-        return cls(made, stays, names, order)
+        return cls(made, stays, [sent[row] for row in order], order)
 
 
 def required(cohort: Cohort) -> list[str]:
@@ -123,46 +118,60 @@ def _told(wrong: list[str]) -> None:
         raise QueryError("; ".join(wrong))
 
 
-def _stays(column: pd.Series, wrong: list[str]) -> npt.NDArray[np.int64]:
+def _stays(sent: list[Any], wrong: list[str]) -> npt.NDArray[np.int64]:
     """A number for each stay; names may be text or whole numbers."""
-    if not (pd.api.types.is_integer_dtype(column) or pd.api.types.is_string_dtype(column)):
-        values = column.to_numpy(object)
-        odd = sum(not isinstance(x, str | int | np.integer) or isinstance(x, bool) for x in values)
-        if odd:
-            wrong.append(f"{STAY}: {odd} rows whose stay is neither text nor a whole number")
-            return np.zeros(len(column), np.int64)
-    if column.isna().any():
-        wrong.append(f"{STAY}: {int(column.isna().sum())} rows without a stay")
-    text = column.astype(str)
-    long = int((text.str.len() > LONGEST).sum())
+    gone = sum(x is None or x is pd.NA or x is pd.NaT for x in sent)
+    odd = sum(not isinstance(x, str | int | np.integer) or isinstance(x, bool) for x in sent)
+    if gone:
+        wrong.append(f"{STAY}: {gone} rows without a stay")
+    if odd > gone:
+        wrong.append(f"{STAY}: {odd - gone} rows whose stay is neither text nor a whole number")
+    if odd:
+        return np.zeros(len(sent), np.int64)
+    names = [str(x) for x in sent]
+    long = sum(len(name) > LONGEST for name in names)
     if long:
         wrong.append(f"{STAY}: {long} rows whose stay has a name longer than {LONGEST} letters")
-        return np.zeros(len(column), np.int64)
-    return np.asarray(pd.factorize(text, sort=True)[0], np.int64)
+    place = {name: i for i, name in enumerate(sorted(set(names)))}
+    return np.array([place[name] for name in names], np.int64)
 
 
-def _numbers(
-    column: pd.Series, name: str, levels: tuple[str, ...], wrong: list[str]
-) -> npt.NDArray[np.float64]:
-    """A column's numbers; a gap is NaN. Levels may be named, or told by their number."""
-    kind = column.dtype
-    if pd.api.types.is_bool_dtype(kind) or (
-        pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_complex_dtype(kind)
-    ):
-        values = np.array(column.to_numpy(np.float64, na_value=np.nan))
-        odd = 0
-    else:
-        codes: dict[str, float] = {level: float(i) for i, level in enumerate(levels)}
-        read = [_number(x, codes) for x in column.to_numpy(object)]
+def _numbers(frame: pd.DataFrame, cohort: Cohort, wrong: list[str]) -> dict[str, Floats]:
+    """Every column that is looked at; a gap is NaN, and so is all of one that was not sent.
+
+    Columns of numbers are read at once, the others cell by cell: levels may be named, or told by
+    their number.
+    """
+    levels = {STEP: (), **{name: column.levels for name, column in cohort.states.items()}}
+    levels |= {name: action.levels for name, action in cohort.actions.items()}
+    made = {name: np.full(len(frame), np.nan) for name in levels}
+    kinds = dict(zip(frame.columns, frame.dtypes, strict=True))
+    plain = [name for name in made if name in kinds and _is_plain(kinds[name])]
+    if plain:
+        place = {name: i for i, name in enumerate(frame.columns.tolist())}
+        chosen = frame.iloc[:, [place[name] for name in plain]]  # by name, pandas takes a while
+        matrix = chosen.to_numpy(np.float64, na_value=np.nan)
+        made |= dict(zip(plain, np.ascontiguousarray(matrix.T), strict=True))
+    for name in [name for name in made if name in kinds and not _is_plain(kinds[name])]:
+        codes = {level: float(i) for i, level in enumerate(levels[name])}
+        read = [_number(x, codes) for x in frame[name].tolist()]
         odd = sum(x is None for x in read)
-        values = np.array([math.nan if x is None else x for x in read], np.float64)
-    if odd:
-        what = "of no known level" if levels else "no numbers"
-        wrong.append(f"{name}: {odd} values are {what}; send numbers, and null for a gap")
-    infinite = int(np.isinf(values).sum())
-    if infinite:
-        wrong.append(f"{name}: {infinite} values are infinite; send null for a gap")
-    return np.where(np.isinf(values), np.nan, values)
+        if odd:
+            what = "of no known level" if codes else "no numbers"
+            wrong.append(f"{name}: {odd} values are {what}; send numbers, and null for a gap")
+        made[name] = np.array([math.nan if x is None else x for x in read])
+    for name, values in made.items():
+        infinite = int(np.isinf(values).sum())
+        if infinite:
+            wrong.append(f"{name}: {infinite} values are infinite; send null for a gap")
+            values[np.isinf(values)] = np.nan
+    return made
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether a column holds real numbers."""
+    real = pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_complex_dtype(kind)
+    return bool(real or pd.api.types.is_bool_dtype(kind))
 
 
 def _number(value: Any, codes: dict[str, float]) -> float | None:
@@ -179,32 +188,23 @@ def _number(value: Any, codes: dict[str, float]) -> float | None:
         return None
 
 
-def _column(
-    name: str, column: Static, sent: pd.Series | None, rows: int, wrong: list[str]
-) -> Floats:
-    """A state column in clinical units; one that was not sent is all gaps."""
-    if sent is None:
-        return np.full(rows, np.nan)
-    values = _numbers(sent, name, column.levels, wrong)
-    _outside(name, values, *column.range, column.unit, wrong)
-    if column.kind != "numeric":
-        broken = int((np.mod(values, 1) > 0).sum())
+def _allowed(made: dict[str, Floats], cohort: Cohort, wrong: list[str]) -> None:
+    """What each value must be: possible, a level if it is a level, and there if it must be."""
+    states = {name: (*column.range, column.unit) for name, column in cohort.states.items()}
+    doses = {name: (*action.range, action.unit) for name, action in cohort.actions.items()}
+    for name, (low, high, unit) in {**states, **doses}.items():
+        count = int(((made[name] < low) | (made[name] > high)).sum())
+        if count:
+            where = f"{count} values outside {low:g} to {high:g}"
+            wrong.append(f"{name}: {where}; send it in {unit or 'its unit'}")
+    for name, column in cohort.states.items():
+        values = made[name]
+        broken = 0 if column.kind == "numeric" else int((np.mod(values, 1) > 0).sum())
         if broken:
             wrong.append(f"{name}: {broken} values are of no known level")
-    gaps = int(np.isnan(values).sum())
-    if gaps and column.missing == "never":
-        wrong.append(f"{name}: {gaps} rows without it; it must be known in every row")
-    return values
-
-
-def _outside(
-    name: str, values: Floats, low: float, high: float, unit: str, wrong: list[str]
-) -> None:
-    count = int(((values < low) | (values > high)).sum())
-    if count:
-        wrong.append(
-            f"{name}: {count} values outside {low:g} to {high:g}; send it in {unit or 'its unit'}"
-        )
+        gaps = int(np.isnan(values).sum()) if column.missing == "never" else 0
+        if gaps:
+            wrong.append(f"{name}: {gaps} rows without it; it must be known in every row")
 
 
 def _whole(step: Floats, stays: Stays, cohort: Cohort, wrong: list[str]) -> None:

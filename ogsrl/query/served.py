@@ -1,7 +1,7 @@
 """What MLflow loads for a registered model; named in its MLmodel file.
 
-Called by mlflow.pyfunc, in process and behind `mlflow models serve`. No error that leaves here
-holds a row: MLflow shows a ValueError's words, and nothing else may have any.
+Called by mlflow.pyfunc, in process and behind `mlflow models serve`, and by our own service. No
+error that leaves here holds a row: a ValueError's words are shown, and nothing else may have any.
 """
 
 from __future__ import annotations
@@ -28,6 +28,12 @@ class Served:
 
     model: Model
 
+    @classmethod
+    def load(cls, folder: Path) -> Served:
+        """From the folder that was registered, if every file in it is what it was."""
+        check_bundle(folder)
+        return cls(Model.load(folder))
+
     def predict(self, rows: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One answer a row; `{"similar": true}` adds what patients like this were given."""
         asked = bool((params or {}).get("similar", False))
@@ -43,5 +49,4 @@ class Served:
 
 def _load_pyfunc(path: str) -> Served:
     """As mlflow.pyfunc calls it, with the folder that was registered."""
-    check_bundle(Path(path))
-    return Served(Model.load(Path(path)))
+    return Served.load(Path(path))

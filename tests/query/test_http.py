@@ -102,3 +102,43 @@ def test_after_ten_megabytes_of_nonsense_it_still_answers(
     one = rows[rows["stay_id"] == rows["stay_id"].iloc[0]]
     body = json.dumps({"dataframe_records": json.loads(one.to_json(orient="records"))}).encode()
     assert posted(servers.ours, body)[0] == 200
+
+
+def test_a_process_that_is_ended_is_replaced(servers: Servers, rows: pd.DataFrame) -> None:
+    server = _server(int(servers.ours.rpartition(":")[2]))
+    worker = max(server.children(recursive=True), key=lambda one: one.memory_info().rss)
+    worker.kill()
+    one = rows[rows["stay_id"] == rows["stay_id"].iloc[0]]
+    body = json.dumps({"dataframe_records": json.loads(one.to_json(orient="records"))}).encode()
+    status, told = posted(servers.ours, body)
+    assert (status, "ask again" in told) == (503, True)
+    assert posted(servers.ours, body)[0] == 200
+
+
+def test_its_processes_end_with_it(models: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    Registry.open(uri, tmp_path).register(entry_of(models, tmp_path), "ogsrl", MARGIN, None)
+    port = free_port()
+    words = ["ogsrl", "serve", "--model", URI, "--port", str(port), "--workers", "2"]
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MLFLOW_TRACKING_URI", uri)
+        environment.setenv("OGSRL_HOME", str(tmp_path))
+        with serving(words, port):
+            server = _server(port)
+            started = server.children(recursive=True)
+            assert len(started) >= 2
+            server.kill()
+            gone, alive = psutil.wait_procs(started, timeout=20)
+    assert alive == []
+    assert len(gone) == len(started)
+
+
+def _server(port: int) -> psutil.Process:
+    """The one process that listens there."""
+    listening = psutil.net_connections(kind="tcp")
+    (found,) = {
+        one.pid
+        for one in listening
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid
+    }
+    return psutil.Process(found)

@@ -5,42 +5,54 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mlflow.pyfunc import scoring_server
 
 from ogsrl.policies.deployed import Deployed
 from ogsrl.query.answer import ask
-from ogsrl.query.guarded import App, Guarded
 from ogsrl.query.model import Model, write_bundle
 from ogsrl.query.request import columns
-from ogsrl.registry import LOADER, open_inputs
+from ogsrl.query.served import Served
+from ogsrl.query.service import Service, answered
 
 MARK = "MARKER7731"
 MARKED = 61.7731
 
 
+@dataclass(frozen=True)
+class Here:
+    """Answers without a process of its own."""
+
+    model: Served
+
+    async def begin(self) -> None:
+        """Nothing."""
+
+    async def end(self) -> None:
+        """Nothing."""
+
+    async def ask(self, body: bytes) -> tuple[int, bytes]:
+        """At once."""
+        return answered(self.model, body)
+
+
 @pytest.fixture(scope="module")
-def app(models: Any, model: Model, tmp_path_factory: pytest.TempPathFactory) -> App:
-    """MLflow's own server of the small model, guarded."""
+def app(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Service:
+    """Of the small model, as it is registered, in this process."""
     folder = tmp_path_factory.mktemp("served")
-    write_bundle(models, folder / "bundle")
-    mlflow.pyfunc.save_model(
-        str(folder / "model"),
-        loader_module=LOADER,
-        data_path=str(folder / "bundle"),
-        signature=open_inputs(columns(model.cohort)),
-        pip_requirements=[],
-    )
-    return Guarded(scoring_server.init(mlflow.pyfunc.load_model(str(folder / "model"))))
+    write_bundle(models, folder)
+    return Service(Here(Served.load(folder)))
 
 
-def sent(app: App, body: bytes, path: str = "/invocations") -> tuple[int, str]:
+def sent(
+    app: Service, body: bytes, path: str = "/invocations", method: str = "POST"
+) -> tuple[int, str]:
     """One request, in the server's own protocol."""
     answers: list[MutableMapping[str, Any]] = []
     halves = [body[: len(body) // 2], body[len(body) // 2 :]]
@@ -53,18 +65,10 @@ def sent(app: App, body: bytes, path: str = "/invocations") -> tuple[int, str]:
 
     scope = {
         "type": "http",
-        "method": "POST",
+        "method": method,
         "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/json")],
-        "http_version": "1.1",
-        "scheme": "http",
-        "server": ("127.0.0.1", 80),
-        "client": ("127.0.0.1", 1),
-        "root_path": "",
     }
-    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]  # Starlette's own
+    asyncio.run(app(scope, receive, send))
     told = b"".join(one.get("body", b"") for one in answers[1:])
     return int(answers[0]["status"]), told.decode()
 
@@ -75,7 +79,7 @@ def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
-def test_answers_pass_as_they_are(app: App, model: Model, rows: pd.DataFrame) -> None:
+def test_answers_pass_as_they_are(app: Service, model: Model, rows: pd.DataFrame) -> None:
     few = rows.head(30)
     whole = few[few["stay_id"] != few["stay_id"].iloc[-1]]
     status, told = sent(app, json.dumps({"dataframe_records": records(whole)}).encode())
@@ -119,7 +123,7 @@ BODIES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("what", BODIES)
-def test_no_error_repeats_what_was_sent(app: App, what: str) -> None:
+def test_no_error_repeats_what_was_sent(app: Service, what: str) -> None:
     body = BODIES[what]
     status, told = sent(app, body if isinstance(body, bytes) else json.dumps(body).encode())
     assert status == 400
@@ -129,14 +133,22 @@ def test_no_error_repeats_what_was_sent(app: App, what: str) -> None:
     assert len(told) < 1500
 
 
-def test_what_is_too_large_is_refused(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ogsrl.query.guarded.LARGEST", 1000)
+def test_it_lives_and_knows_one_path(app: Service) -> None:
+    assert sent(app, b"", "/ping", "GET") == (200, "\n")
+    for path, method in (("/invocations", "GET"), ("/MARKER7731", "POST"), ("/ping", "POST")):
+        status, told = sent(app, b"MARKER7731", path, method)
+        assert status == 404
+        assert MARK not in told
+
+
+def test_what_is_too_large_is_refused(app: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ogsrl.query.service.LARGEST", 1000)
     status, told = sent(app, b'{"dataframe_records": "' + MARK.encode() * 1000 + b'"}')
     assert status == 413
     assert MARK not in told
 
 
-def test_its_own_reason_reaches_the_client(app: App, rows: pd.DataFrame) -> None:
+def test_its_own_reason_reaches_the_client(app: Service, rows: pd.DataFrame) -> None:
     bad = records(rows.head(1).assign(temperature=98.6))
     status, told = sent(app, json.dumps({"dataframe_records": bad}).encode())
     assert status == 400
@@ -144,7 +156,7 @@ def test_its_own_reason_reaches_the_client(app: App, rows: pd.DataFrame) -> None
 
 
 def test_a_defect_shows_no_row(
-    app: App, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+    app: Service, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_args: object) -> None:
         raise RuntimeError(MARK)
@@ -184,7 +196,7 @@ def requests(draw: st.DrawFn, known: list[str]) -> bytes:
     return json.dumps({"dataframe_split": {"columns": names, "data": data}}).encode()
 
 
-def bad_requests(app: App, model: Model, usual: pd.DataFrame, examples: int) -> None:
+def bad_requests(app: Service, model: Model, usual: pd.DataFrame, examples: int) -> None:
     """None crashes it or is echoed; a dose that is answered is inside bounds and region."""
     known = columns(model.cohort)
     actions = model.cohort.actions
@@ -216,10 +228,10 @@ def bad_requests(app: App, model: Model, usual: pd.DataFrame, examples: int) -> 
     one()
 
 
-def test_bad_requests(app: App, model: Model, rows: pd.DataFrame) -> None:
+def test_bad_requests(app: Service, model: Model, rows: pd.DataFrame) -> None:
     bad_requests(app, model, rows, 100)
 
 
 @pytest.mark.slow
-def test_many_bad_requests(app: App, model: Model, rows: pd.DataFrame) -> None:
+def test_many_bad_requests(app: Service, model: Model, rows: pd.DataFrame) -> None:
     bad_requests(app, model, rows, 1000)
