@@ -50,10 +50,16 @@ class DoseDistribution:
         """Doses drawn, one set a row."""
         return self._one_by_one(lambda one: one.sample(generator))
 
-    def at(self, numbers: torch.Tensor) -> torch.Tensor:
-        """The doses of each row that these numbers in [0, 1) stand for, (rows, doses, 3)."""
+    def at(self, numbers: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
+        """The doses of each row that numbers in [0, 1) stand for.
+
+        Args:
+            numbers: (rows, doses, 3).
+            first: Log weights of the first dose, before which nothing comes: rows may share them.
+        """
         places = iter(numbers.unbind(1))
-        return self._one_by_one(lambda one: one.at(next(places)))
+        known = OneDose(self.grids[0], first)
+        return self._one_by_one(lambda one: one.at(next(places)), known)
 
     def mode(self) -> torch.Tensor:
         """The likeliest part of each dose and its highest density there, dose after dose."""
@@ -73,10 +79,13 @@ class DoseDistribution:
             total += torch.stack(means, 1)
         return total / (draws if len(self.grids) > 1 else 1)
 
-    def _one_by_one(self, choose: Callable[[OneDose], torch.Tensor]) -> torch.Tensor:
+    def _one_by_one(
+        self, choose: Callable[[OneDose], torch.Tensor], first: OneDose | None = None
+    ) -> torch.Tensor:
         chosen = torch.zeros(self.rows, 0)
         for j in range(len(self.grids)):
-            dose = choose(self.conditional(j, chosen))
+            known = first if j == 0 else None
+            dose = choose(known or self.conditional(j, chosen))
             chosen = torch.cat([chosen, dose[:, None]], 1)
         return chosen
 

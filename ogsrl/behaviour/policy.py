@@ -31,6 +31,8 @@ from ogsrl.preparation.history import History
 KIND = "behaviour"
 #: Rows answered at a time, so that what a row needs stays near the processor.
 BLOCK = 16_384
+#: The same where each row is asked several times.
+SPREAD = 1_024
 
 
 class Learner(Protocol):
@@ -152,9 +154,12 @@ class Behaviour:
         """
         numbers = _even_numbers(draws, len(self.known.marginal.grids))
         parts = []
-        for some in torch.split(states, BLOCK):
-            context = self._context(some).repeat(draws, 1)
-            drawn = self._told(context).at(numbers.repeat_interleave(len(some), 0))
+        for some in torch.split(states, SPREAD):
+            context = self._context(some)
+            first = self._told(context).conditional(0, context[:, :0]).log_weights
+            drawn = self._told(context.repeat(draws, 1)).at(
+                numbers.repeat_interleave(len(some), 0), first.repeat(draws, 1)
+            )
             parts.append(drawn.reshape(draws, len(some), -1))
         return torch.cat(parts, 1)
 

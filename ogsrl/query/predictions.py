@@ -29,8 +29,8 @@ DEPLOYED, CLINICIANS = "deployed", "clinicians"
 LEVEL, Z = 0.95, 1.959964
 #: Calibration patients' steps are judged in so many parts, by rising prediction.
 PARTS = 20
-#: Rows judged at a time.
-BLOCK = 8_192
+#: Rows judged at a time, so that what a row needs stays near the processor.
+BLOCK = 1_024
 
 
 @dataclass(frozen=True)
