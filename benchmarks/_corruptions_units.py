@@ -79,6 +79,7 @@ _everywhere(
     "plausible_range:temperature",
     lambda c: c * 1.8 + 32,
 )
+_everywhere("pressor_per_second", "vasopressor", "dose_size:vasopressor", lambda c: c / 60)
 _everywhere("weight_in_grams", "weight", "plausible_range:weight", lambda c: c * 1000)
 _everywhere("ph_as_hydrogen_nmol", "ph", "plausible_range:ph", lambda c: 10 ** (9 - c))
 _everywhere("a_constant_column", "wbc", "not_constant:wbc", lambda c: c * 0 + 9.0)

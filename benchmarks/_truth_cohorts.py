@@ -137,7 +137,7 @@ def make(folder: Path, options: Mapping[str, Any], seed: int, changes: Mapping[s
     for old, new in {"\nseed: 0\n": f"\nseed: {seed}\n", **changes}.items():
         if old not in params:
             raise SystemExit(f"params.yaml: has no {old.strip()!r}, which this benchmark replaces")
-        params = params.replace(old, new, 1)
+        params = params.replace(old, new)
     values = yaml.safe_load(params)
     used = {name: values[name] for name in PARAMS}
     root = folder / digest([file.read_bytes() for file in code_files(CODE)], cohort, used)

@@ -141,6 +141,12 @@ def column_rules(cohort: Cohort, *, has_reference: bool) -> Iterator[Rule]:
         "binary_constant", "warning", constant, "check the coding; such a column teaches nothing"
     )
     yield rule(
+        "dose_size",
+        "error",
+        "mostly smaller than the least dose that can be ordered",
+        "most likely another unit: convert it; or set min_dose to the least that is given",
+    )
+    yield rule(
         "site_given",
         "warning",
         "empty for some stays and given for others",

@@ -18,6 +18,8 @@ from ogsrl.spec import Cohort
 #: Stays kept per site at first, and in all; the share per site is halved until they fit.
 _PER_SITE: Final = 1_000
 _IN_ALL: Final = 30_000
+#: How near to the least dose a given one still is that dose.
+NEAR: Final = 1e-3
 
 Shares = npt.NDArray[np.float64]
 
@@ -93,7 +95,10 @@ def _least(hashes: Hashes, sites: Ints, per_site: int) -> Ints:
 
 
 class Tally:
-    """Exact counts per column and site: rows, missing values, least and greatest."""
+    """Exact counts per column and site: rows, missing values, least and greatest.
+
+    Of doses also how many were given, and how many of those are smaller than any that is ordered.
+    """
 
     def __init__(self, cohort: Cohort) -> None:
         self.columns = [*cohort.states, *cohort.actions]
@@ -104,6 +109,9 @@ class Tally:
         self.missing = np.zeros((0, len(self.columns)), np.int64)
         self.least = np.full(len(self.columns), np.inf)
         self.greatest = np.full(len(self.columns), -np.inf)
+        self._smallest = {name: one.min_dose for name, one in cohort.actions.items()}
+        self.given = dict.fromkeys(cohort.actions, 0)
+        self.small = dict.fromkeys(cohort.actions, 0)
 
     def add(self, frame: pd.DataFrame, layout: Layout, usable: set[str]) -> Ints:
         """Count a part; gives the site code of each of its stays."""
@@ -126,6 +134,10 @@ class Tally:
             if not gaps.all():
                 self.least[place] = min(self.least[place], np.nanmin(value))
                 self.greatest[place] = max(self.greatest[place], np.nanmax(value))
+            if name in self.given:
+                given = value[value > 0]
+                self.given[name] += len(given)
+                self.small[name] += int((given < self._smallest[name] * (1 - NEAR)).sum())
         return np.asarray(sites, np.int64)
 
     def _site(self, name: str | None) -> int:

@@ -35,6 +35,8 @@ _DRIFT_STAYS: Final = 200
 #: A constant column is judged from this many stays on.
 _CONSTANT_STAYS: Final = 20
 _ALLOWED: Final = {"split"}
+#: Share of given doses that may be smaller than any that can be ordered: pumps that end early.
+_SMALL_DOSES: Final = 0.5
 
 
 def column_types(frame: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
@@ -115,6 +117,12 @@ def column_summary(
             rule = "binary_constant" if kind in {"binary", "categorical"} else "not_constant"
             same = float(tally.is_constant(name))
             rows.append({"column": name, rule: same, "detail": f"; {tally.rows.sum()} rows"})
+    for name, given in tally.given.items() if many else ():
+        if given:
+            share, action = tally.small[name] / given, cohort.actions[name]
+            words = f"; {share:.1%} of those given are below {action.min_dose:g} {action.unit}"
+            excess = max(share - _SMALL_DOSES, 0.0)
+            rows.append({"column": name, "dose_size": excess, "detail": words})
     if "site" in usable and None in tally.sites and len(tally.sites) > 1:
         without = int(tally.stays[tally.sites.index(None)])
         rows.append(
