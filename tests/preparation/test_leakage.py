@@ -167,6 +167,12 @@ def test_a_column_filled_before_it_came_is_a_warning(train: pd.DataFrame, sepsis
     assert (found.status, found.columns) == ("warning", ("creatinine",))
 
 
+def test_of_a_constraint_s_column_it_is_a_leak(train: pd.DataFrame, sepsis: Cohort) -> None:
+    filled = train.groupby("stay_id")["spo2"].transform("first")
+    found = check(train.assign(spo2=filled), sepsis)["filled_before"]
+    assert (found.status, found.columns) == ("leak", ("spo2",))
+
+
 # --- timing
 
 

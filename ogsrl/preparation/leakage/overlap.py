@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ogsrl.constraints import constraint_rules
 from ogsrl.preparation.leakage.findings import Finding, Flags, Floats, Sample, not_run, worst
 from ogsrl.preparation.leakage.measures import MIN_ROWS
 from ogsrl.spec import Cohort
@@ -21,7 +22,8 @@ from ogsrl.trajectories import Stays
 AHEAD = 0.95
 FILLED = 0.8
 MIN_NUMERIC = 3
-MIN_LEVELS = 30
+#: Fewer levels repeat by themselves; of a constraint's column fewer are looked at.
+MIN_LEVELS, MIN_COSTED = 30, 5
 
 
 class Parts:
@@ -134,11 +136,17 @@ def ahead(sample: Sample) -> Finding:
 
 
 def filled_before(sample: Sample) -> Finding:
-    """Was a column filled before it came here? Then it may have been filled backwards."""
+    """Was a column filled before it came here? Then it may have been filled backwards.
+
+    A cost of filled values is none: of a constraint's column it is a leak.
+    """
     shares: dict[str, float] = {}
+    rules = constraint_rules(sample.cohort).values()
+    costs = {name for rule in rules for name in rule.columns}
     for name, column in sample.cohort.observations.items():
         values = sample.numpy(name)
-        if column.cumulative_of or len(np.unique(values[~np.isnan(values)])) < MIN_LEVELS:
+        fewest = MIN_COSTED if name in costs else MIN_LEVELS
+        if column.cumulative_of or len(np.unique(values[~np.isnan(values)])) < fewest:
             continue
         following = sample.stays.next(values)
         rows: Flags = ~np.isnan(values) & ~np.isnan(following)
@@ -156,7 +164,7 @@ def filled_before(sample: Sample) -> Finding:
     return Finding(
         "temporal_overlap",
         "filled_before",
-        "warning" if found else "clean",
+        "leak" if costs.intersection(found) else "warning" if found else "clean",
         message,
         max(shares.values()),
         FILLED,
