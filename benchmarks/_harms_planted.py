@@ -93,16 +93,17 @@ def _carried_forward(frame: pd.DataFrame, rng: Rng) -> None:
 
 def _hidden_deaths(frame: pd.DataFrame, rng: Rng) -> None:
     del rng
-    hidden = (frame["female"] == 1) & (frame["end"] == "death")
-    frame.loc[hidden, "end"] = "discharge"
+    hidden = (frame["female"] == 1) & frame["died"].fillna(False)
+    frame.loc[hidden & (frame["end"] == "death"), "end"] = "discharge"
     frame.loc[hidden, "died"] = False
 
 
 def _shuffled(frame: pd.DataFrame, rng: Rng) -> None:
-    ends = frame.index[frame["end"].isin(["death", "discharge"])]
-    other = rng.permutation(ends)
-    for name in ("end", "died"):
-        frame.loc[ends, name] = frame.loc[other, name].to_numpy()
+    for ends in (["death", "discharge"], ["horizon"]):  # whose stays may be of any length, or not
+        rows = frame.index[frame["end"].isin(ends)]
+        other = rng.permutation(rows)
+        for name in ("end", "died"):
+            frame.loc[rows, name] = frame.loc[other, name].to_numpy()
 
 
 def _untreated_calibration(place: Place, rng: Rng) -> None:

@@ -1,8 +1,9 @@
 """Whether the audit catches harm, and lets the harmless through: `python -m benchmarks.harms`.
 
-Clean cohorts go through the whole pipeline, from ingest to audit; into copies of some of them each
-harm is planted, and the stages that it reaches run again. Beside each clean cohort a policy equal
-to the clinicians is measured, which must not be called better. Finished parts are not done again.
+Clean cohorts of the default size go through the whole pipeline, from ingest to audit; beside each a
+policy equal to the clinicians is measured, which must not be called better. Other, smaller cohorts
+do so too; into copies of them each harm is planted, and the stages that it reaches run again.
+Finished parts are not done again.
 """
 
 from __future__ import annotations
@@ -50,12 +51,15 @@ OPEN = ("better", "detectable")
 class Size:
     """How much is measured."""
 
-    patients: int
-    changes: Mapping[str, str]
-    cohorts: int
-    #: Cohorts into which harms are planted.
-    planted: int
+    #: Cohorts that nothing is planted in: how many, and of how many patients.
+    clean: tuple[int, int]
+    #: Alike, of those into which harms are planted.
+    planted: tuple[int, int]
     harms: tuple[str, ...]
+    #: Texts of params.yaml and what replaces them.
+    changes: Mapping[str, str]
+    #: The same, of cohorts with harms alone.
+    further: Mapping[str, str]
 
 
 _EVERY = {
@@ -67,14 +71,23 @@ _EVERY = {
     "steps: 1000, batch_size: 256": "steps: 50, batch_size: 256",
 }
 FULL = Size(
-    5_000,
-    {**_EVERY, "steps: 1800": "steps: 2100", "checkpoint_every: 900": "checkpoint_every: 1050"},
-    20,
-    5,
+    (20, 20_000),
+    (5, 5_000),
     tuple(one.name for one in HARMS),
+    _EVERY,
+    {
+        "steps: 1800": "steps: 2100",
+        "checkpoint_every: 900": "checkpoint_every: 1050",
+        # no harm here hangs on what is said of confounders
+        "robust: {fits: 1, networks: 2, hidden: 64, start_steps: 200, steps: 1500": (
+            "robust: {fits: 1, networks: 2, hidden: 64, start_steps: 50, steps: 50"
+        ),
+    },
 )
 QUICK = Size(
-    600,
+    (1, 600),
+    (1, 600),
+    ("fluid_in_litres", "rows_in_the_model", "test_patients_worn_out"),
     {
         **_EVERY,
         **TRUTH_QUICK.changes,
@@ -83,9 +96,7 @@ QUICK = Size(
         "refresh: 150, pool: 5, starts: 2000": "refresh: 10, pool: 2, starts: 100",
         "hidden: 64, start_steps: 200, steps: 1500": "hidden: 8, start_steps: 5, steps: 20",
     },
-    1,
-    1,
-    ("fluid_in_litres", "rows_in_the_model", "test_patients_worn_out"),
+    {},
 )
 
 
@@ -102,28 +113,39 @@ class Clinician:
 
 @dataclass(frozen=True)
 class Job:
-    """All that is asked of one cohort's seed."""
+    """A cohort, and all that is asked of it.
+
+    Attributes:
+        size: How much is measured.
+        work: Where parts are kept.
+        seed: Of the cohort.
+        planted: Whether harms are planted into it.
+    """
 
     size: Size
     work: Path
-    number: int
-    development: bool
+    seed: int
+    planted: bool
 
     @property
-    def seed(self) -> int:
-        """Of the cohort."""
-        return (DEVELOPMENT_SEED if self.development else SEED) + self.number
+    def changes(self) -> Mapping[str, str]:
+        """Of params.yaml."""
+        return {**self.size.changes, **(self.size.further if self.planted else {})}
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Run, print, and return the figures."""
     parser = arguments("harms", __doc__, processes="cohorts side by side")
     parser.add_argument("--development", action="store_true", help="on seeds to look at")
-    parser.add_argument("--cohorts", type=int, help="fewer of them")
+    parser.add_argument("--cohorts", type=int, default=100, help="of each kind, if fewer")
     options = parser.parse_args(argv)
     size = QUICK if options.quick else FULL
-    count = min(options.cohorts or size.cohorts, size.cohorts)
-    jobs = [Job(size, options.work, number, options.development) for number in range(count)]
+    first = DEVELOPMENT_SEED if options.development else SEED
+    jobs = [
+        Job(size, options.work, first + (1_000 if planted else 0) + number, planted)
+        for planted, (count, _) in ((True, size.planted), (False, size.clean))
+        for number in range(min(count, options.cohorts))
+    ]
     if options.processes == 1:
         parts = [done(job) for job in jobs]
     else:
@@ -135,25 +157,33 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
 
 def done(job: Job) -> dict[str, Any]:
-    """A clean cohort, and each harm in a copy of it."""
+    """What the audit said of a clean cohort and its null; of another, which harms were caught."""
     torch.set_num_threads(1)
     code = digest([file.read_bytes() for file in code_files(("ogsrl", "pipelines"))])
-    place = _made(job, {"patients": job.size.patients}, code)
+    _, patients = job.size.planted if job.planted else job.size.clean
+    place = _made(job, patients, code)
     clean = _audited(place)
-    null = _kept(place.root / f"null-{code}.json", partial(_null, place))
-    told: dict[str, Any] = {"clean": clean, "null": null, "harms": {}}
-    print(f"cohort {job.number}: {clean['verdict']}, {clean['failed']}, null {null}", flush=True)
-    for harm in HARMS if job.number < job.size.planted else ():
+    print(f"cohort {job.seed}: {clean['verdict']}: {clean['said']}", flush=True)
+    if not job.planted:
+        null = _kept(place.root / f"null-{code}.json", partial(_null, place))
+        print(f"cohort {job.seed}: null: {null}", flush=True)
+        return {"clean": clean, "null": null}
+    was = {}
+    for harm in HARMS:
         if harm.name in job.size.harms:
             file = place.root / f"{harm.name}-{code}.json"
             found = _kept(file, partial(_planted, harm, place, job, code))
-            told["harms"][harm.name] = caught(harm, found, clean)
-            print(f"cohort {job.number}: {harm.name}: {caught(harm, found, clean)}", flush=True)
-    return told
+            was[harm.name] = caught(harm, found, clean)
+            print(f"cohort {job.seed}: {harm.name}: {was[harm.name]}: {found}", flush=True)
+    return {"harms": was}
 
 
 def caught(harm: Harm, found: Mapping[str, Any], clean: Mapping[str, Any]) -> bool:
-    """Whether it was refused, or failed, for its own reason; what fails anyway is no reason."""
+    """Whether it was refused, or failed, for its own reason.
+
+    What failed before is no reason, unless only now what was measured is itself beyond the limit:
+    of few patients an interval reaches beyond it anyway.
+    """
     if harm.refused is not None:
         stage, named = harm.refused
         at, said = found.get("refused", ("", ""))
@@ -161,16 +191,17 @@ def caught(harm: Harm, found: Mapping[str, Any], clean: Mapping[str, Any]) -> bo
     wrong = {*found["failed"]}
     if harm.few:
         wrong = {name for name, said in found["said"].items() if "too few patients" in said}
-    return found["verdict"] != "passed" and bool({*harm.gates} & wrong - {*clean["failed"]})
+    before = {*clean["failed"]} - ({*found["beyond"]} - {*clean["beyond"]})
+    return found["verdict"] != "passed" and bool({*harm.gates} & wrong - before)
 
 
 def figures(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """What the issue asks, and how often each harm was caught."""
     each: dict[str, list[bool]] = {}
-    for part in parts:
-        for name, was in part["harms"].items():
-            each.setdefault(name, []).append(was)
-    clean = [part["clean"] for part in parts]
+    for name, was in [pair for part in parts for pair in part.get("harms", {}).items()]:
+        each.setdefault(name, []).append(was)
+    clean = [part["clean"] for part in parts if "clean" in part]
+    nulls = [part["null"] for part in parts if "null" in part]
     harmless = [{*one["failed"], *one["undecided"]} <= {*OPEN} for one in clean]
     made = {
         "harms_total": sum(map(len, each.values())),
@@ -179,7 +210,7 @@ def figures(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "clean_cohorts": len(clean),
         "default_passes": sum(harmless),
         "default_better": sum("better" in one["passed"] for one in clean),
-        "null_passes": sum(part["null"]["word"] == "better" for part in parts),
+        "null_passes": sum(null["word"] == "better" for null in nulls),
     }
     made |= {f"caught_{name}": sum(was) for name, was in each.items()}
     failed = Counter(name for one in clean for name in one["failed"])
@@ -187,9 +218,9 @@ def figures(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {name: float(value) for name, value in made.items()}
 
 
-def _made(job: Job, options: Mapping[str, int], code: str) -> Place:
+def _made(job: Job, patients: int, code: str) -> Place:
     """A cohort through every stage."""
-    place = make(job.work / "cohorts", options, job.seed, job.size.changes)
+    place = make(job.work / "cohorts", {"patients": patients}, job.seed, job.changes)
     for stage in REST:
         marker = place.root / f".done-{stage}-{code}"
         if not marker.exists():
@@ -213,14 +244,23 @@ def _audited(place: Place) -> dict[str, Any]:
         "passed": [name for name, verdict in verdicts.items() if verdict == "passed"],
         "failed": told["failed"],
         "undecided": told["undecided"],
+        "beyond": [one["name"] for one in told["gates"] if _beyond(one)],
         "said": {o["name"]: o["said"] for o in told["gates"] if o["verdict"] != "passed"},
     }
+
+
+def _beyond(gate: Mapping[str, Any]) -> bool:
+    """Whether the estimate itself is on the wrong side of the limit."""
+    if gate["estimate"] is None:
+        return False
+    apart = gate["estimate"] - gate["limit"]
+    return bool(apart > 0 if gate["relation"] in ("<=", "<") else apart < 0)
 
 
 def _planted(harm: Harm, clean: Place, job: Job, code: str) -> dict[str, Any]:
     """What came of a harm."""
     if harm.few:
-        return _audited(_made(job, {"patients": harm.few}, code))
+        return _audited(_made(job, harm.few, code))
     root = clean.root.with_name(f"{clean.root.name}-{harm.name}")
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(clean.root, root, ignore=shutil.ignore_patterns(".*", "*.log", "private"))
