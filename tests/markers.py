@@ -38,7 +38,7 @@ class Markers:
         return [mark for mark in self._written() if mark.lower() in low]
 
     def in_bytes(self, content: bytes) -> list[str]:
-        """Markers in bytes: as UTF-8 or UTF-16 text, or as raw little-endian numbers."""
+        """Markers in bytes: as UTF-8 or UTF-16 text, or as raw numbers."""
         low = content.lower()
         found = [
             mark
@@ -46,6 +46,7 @@ class Markers:
             if mark.lower().encode() in low or mark.lower().encode("utf-16-le") in low
         ]
         found += [f"raw {n}" for n in self.numbers if struct.pack("<d", n) in content]
+        found += [f"raw {n} (SQLite)" for n in self.numbers if struct.pack(">d", n) in content]
         return found + [f"raw {n} (float32)" for n in self.numbers if _f4(n) in content]
 
     def in_file(self, path: Path) -> list[str]:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 STAGES = ("source", "ingest", "validate", "prepare", "behaviour", "dynamics", "guardian")
 #: What follows where everything before it succeeded; it takes as long as all of that.
-AFTER = ("train", "select", "evaluate")
+AFTER = ("train", "select", "evaluate", "audit", "register")
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,20 @@ def run(root: Path, stages: tuple[str, ...] = STAGES) -> tuple[list[str], str]:
     return done, said
 
 
+def command(root: Path, words: list[str]) -> str:
+    """Everything that `ogsrl` prints of it."""
+    ended = subprocess.run(
+        [sys.executable, "-c", "from ogsrl.cli import main; main()", *words],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout + ended.stderr
+
+
 def leaks(root: Path, said: str, markers: Markers) -> list[str]:
     return markers.in_text(said) + markers.found_in(root)
 
@@ -93,6 +107,13 @@ def test_whole_runs_show_nothing(
     aside = pd.read_parquet(folder / "quarantine.parquet")["stay_id"].str.contains("MARKstay")
     kept = pd.read_parquet(folder / "trajectories.parquet")["stay_id"].str.contains("MARKstay")
     assert aside.any() if breaking else kept.any()
+    if "register" not in done or breaking:
+        return
+    assert (tmp_path / "mlflow.db").stat().st_size > 0
+    asked = ["query", "--model", "models/sepsis", "--cohort", "private/planted.parquet"]
+    said = command(tmp_path, [*asked, "--out", "private/answers.csv"])
+    assert "MARKstay" in (tmp_path / "private" / "answers.csv").read_text()
+    assert leaks(tmp_path, said, markers) == []
 
 
 @pytest.mark.parametrize("learner", ["neural", "boosted"])
