@@ -7,6 +7,7 @@ waited for. The server is `ogsrl serve` with two processes, over a registry of i
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import statistics
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,6 +46,7 @@ from ogsrl.registry import Entry, Registry
 SEED = 91_000
 CLIENTS, WORKERS = 8, 2
 PORT = 5_099
+JSON = {"Content-Type": "application/json"}
 URI = "models:/sepsis@champion"
 #: Of the actor, as params.yaml has it by default.
 HIDDEN = 256
@@ -78,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     _select(place, size)
     model, rows = Model.load(models), _rows(place)
     made = _in_process(model, rows, size)
-    with _served(models, options.work) as address:
-        made |= _asked(address, rows, size)
+    with _served(models, options.work):
+        made |= _asked(PORT, rows, size)
     report("query", made, options.json)
     return made
 
@@ -144,9 +145,9 @@ def _in_process(model: Model, rows: pd.DataFrame, size: Size) -> dict[str, float
 
 @dataclass
 class Client:
-    """One of those who ask, again and again."""
+    """One of those who ask, again and again, over a connection that stays open."""
 
-    address: str
+    port: int
     bodies: Sequence[bytes]
     until: float
     times: list[float] = field(default_factory=list)
@@ -154,32 +155,33 @@ class Client:
 
     def run(self) -> None:
         """Until the time is over."""
-        number = 0
+        number, connection = 0, http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         while time.monotonic() < self.until:
             body = self.bodies[number % len(self.bodies)]
             number += 1
             begun = time.perf_counter()
-            request = urllib.request.Request(
-                f"{self.address}/invocations", body, {"Content-Type": "application/json"}
-            )
             try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
-                    answer.read()
-            except (urllib.error.URLError, OSError):
+                connection.request("POST", "/invocations", body, JSON)
+                answer = connection.getresponse()
+                answer.read()
+                self.errors += answer.status != 200
+            except (http.client.HTTPException, OSError):
                 self.errors += 1
+                connection.close()  # the next request opens another
             self.times.append(time.perf_counter() - begun)
+        connection.close()
 
 
-def _asked(address: str, rows: pd.DataFrame, size: Size) -> dict[str, float]:
+def _asked(port: int, rows: pd.DataFrame, size: Size) -> dict[str, float]:
     """Eight clients, each asking about one stay after another, whole stays."""
     stays = [stay for _, stay in rows.groupby("stay_id", sort=False)][:100]
     bodies = [
         json.dumps({"dataframe_split": json.loads(stay.to_json(orient="split"))}).encode()
         for stay in stays
     ]
-    Client(address, bodies, time.monotonic() + size.seconds / 10).run()  # warm
+    Client(port, bodies, time.monotonic() + size.seconds / 10).run()  # warm
     until = time.monotonic() + size.seconds
-    clients = [Client(address, bodies[k:] + bodies[:k], until) for k in range(CLIENTS)]
+    clients = [Client(port, bodies[k:] + bodies[:k], until) for k in range(CLIENTS)]
     threads = [threading.Thread(target=one.run) for one in clients]
     before = _memory()
     for one in threads:
@@ -202,7 +204,7 @@ def _memory() -> float:
 
 
 @contextmanager
-def _served(models: Path, work: Path) -> Iterator[str]:
+def _served(models: Path, work: Path) -> Iterator[None]:
     """`ogsrl serve` over a registry with this model, until it is no longer asked."""
     uri = f"sqlite:///{(work / 'mlflow.db').absolute()}"
     bundle = work / "bundle" / "sepsis"
@@ -242,7 +244,7 @@ def _served(models: Path, work: Path) -> Iterator[str]:
     address = f"http://127.0.0.1:{PORT}"
     try:
         _wait(address)
-        yield address
+        yield
     finally:
         server.terminate()
         server.wait(timeout=30)

@@ -7,6 +7,7 @@ free; those hold the model. It is plain ASGI.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -162,6 +163,7 @@ def _begin_worker(folder: str, server: int, others: Barrier) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends its processes
     torch.set_num_threads(1)  # processes side by side
     _model, _others = Served.load(Path(folder)), others
+    gc.freeze()  # what is loaded stays: nobody need look through it for what may go
 
     def watch() -> None:
         while os.getppid() == server:
