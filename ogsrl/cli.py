@@ -144,16 +144,19 @@ def _read_table(file: Path, most: int | None) -> pd.DataFrame:
         ) from None
 
 
+_MODEL = "models:/NAME@champion, models:/NAME/VERSION, or a cohort's folder of models."
+
+
 @main.command(
     "evaluate",
     epilog="Example: ogsrl evaluate --model models/sepsis --cohort elsewhere.csv --out elsewhere",
 )
-@click.option("--model", required=True, type=_PATH, help="A cohort's folder of models.")
+@click.option("--model", required=True, help=_MODEL)
 @click.option("--cohort", required=True, type=_PATH, help="Stays that it never saw.")
 @click.option("--out", type=_PATH, help="Folder for evaluation.parquet and evaluation.json.")
 @click.option("--seed", default=0, show_default=True, help="Of everything drawn.")
 @click.option("--json", "as_json", is_flag=True, help="Print evaluation.json.")
-def evaluate(model: Path, cohort: Path, out: Path | None, seed: int, as_json: bool) -> None:
+def evaluate(model: str, cohort: Path, out: Path | None, seed: int, as_json: bool) -> None:
     """Measure a model on a cohort that it never saw, without retraining.
 
     The cohort is a table of stays in the model's own columns and units (CSV, parquet, or a folder
@@ -162,7 +165,7 @@ def evaluate(model: Path, cohort: Path, out: Path | None, seed: int, as_json: bo
     """
     from ogsrl.query.elsewhere import evaluate_elsewhere  # noqa: PLC0415 - others need not wait for torch
 
-    found = evaluate_elsewhere(model, cohort, seed)
+    found = evaluate_elsewhere(_folder(model), cohort, seed)
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -176,9 +179,6 @@ def evaluate(model: Path, cohort: Path, out: Path | None, seed: int, as_json: bo
         return
     for line in found.sentences:
         click.echo(line)
-
-
-_MODEL = "models:/NAME@champion, models:/NAME/VERSION, or a cohort's folder of models."
 
 
 @main.command(epilog="Example: ogsrl query --model models:/sepsis@champion --cohort rows.csv")

@@ -18,9 +18,11 @@ from ogsrl.evaluation.config import EvaluateParams
 from ogsrl.evaluation.report import COLUMNS
 from ogsrl.query.elsewhere import evaluate_elsewhere
 from ogsrl.query.model import Model
+from ogsrl.registry import Registry
 from ogsrl.sources.simulator import simulate
 from ogsrl.spec import load_cohort
 from tests.query.small import SMALL, small_model
+from tests.test_registry import MARGIN, entry_of
 from tests.workspace import REPOSITORY
 
 CONTRACT = REPOSITORY / "data_contracts" / "sepsis.yaml"
@@ -124,6 +126,22 @@ def test_the_form_is_that_of_the_stage(place: Path, told: dict[str, dict[str, fl
     gain = {k: told["alike.parquet"][f"selected.mortality.gain.{k}"] for k in ("lo", "hi", "word")}
     surely = {(True, False): "better", (False, True): "worse"}
     assert gain["word"] == surely.get((gain["hi"] < 0, gain["lo"] > 0), "cannot tell")
+
+
+def test_a_registered_model_is_measured_by_its_name(
+    place: Path,
+    told: dict[str, dict[str, float]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("OGSRL_HOME", str(tmp_path))
+    registry = Registry.open(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+    registry.register(entry_of(place / "models" / "sepsis", tmp_path), "ogsrl", MARGIN, None)
+    words = ["evaluate", "--model", "models:/sepsis@champion", "--cohort"]
+    found = CliRunner().invoke(main, [*words, str(place / "alike.parquet"), "--json"])
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout) == told["alike.parquet"]
 
 
 def test_a_model_read_back_is_whole(place: Path) -> None:
