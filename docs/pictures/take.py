@@ -1,4 +1,4 @@
-"""Screenshots of what people see, in a real headless Chromium: `./run python docs/pictures/take.py`.
+"""Screenshots in a real headless Chromium: `./run python docs/pictures/take.py`.
 
 Needs a finished `make repro` (of simulated patients: no real patient is ever pictured here).
 """
@@ -31,14 +31,14 @@ def main() -> None:
     tracking = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
     port = free_port()
     words = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with serving([*words, "--backend-store-uri", tracking], port, "/") as address:
-        with browser(1400, 1000) as page:
-            page.get(f"{address}/#/models/{COHORT}")
-            _wait(page, "@ champion")
-            _take(page, "registry")
-            page.get(f"{address}/#/models/{COHORT}/versions/1")
-            _wait(page, "ogsrl.verdict")
-            _take(page, "version")
+    server = serving([*words, "--backend-store-uri", tracking], port, "/")
+    with server as address, browser(1400, 1000) as page:
+        page.get(f"{address}/#/models/{COHORT}")
+        _wait(page, "@ champion")
+        _take(page, "registry")
+        page.get(f"{address}/#/models/{COHORT}/versions/1")
+        _wait(page, "ogsrl.verdict")
+        _take(page, "version")
     with browser(1000, 1400) as page:
         page.get((home / "reports" / COHORT / "card.html").as_uri())
         _take(page, "card")
