@@ -54,6 +54,12 @@ def workspace(root: Path, table: pd.DataFrame | bytes, name: str) -> None:
         table.to_parquet(root / "private" / name)
 
 
+def surroundings(root: Path) -> dict[str, str]:
+    """With a registry of its own, whatever `./run` says."""
+    own = {"OGSRL_HOME": str(root), "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}"}
+    return {**os.environ, **own, "PYTHONPATH": str(REPOSITORY)}
+
+
 def run(root: Path, stages: tuple[str, ...] = STAGES) -> tuple[list[str], str]:
     """Stages that succeeded, until one fails; and everything that was printed."""
     done: list[str] = []
@@ -62,7 +68,7 @@ def run(root: Path, stages: tuple[str, ...] = STAGES) -> tuple[list[str], str]:
         ended = subprocess.run(
             [sys.executable, "-m", "pipelines", stage, "--cohort", "sepsis"],
             cwd=root,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            env=surroundings(root),
             capture_output=True,
             text=True,
             check=False,
@@ -79,7 +85,7 @@ def command(root: Path, words: list[str]) -> str:
     ended = subprocess.run(
         [sys.executable, "-c", "from ogsrl.cli import main; main()", *words],
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env=surroundings(root),
         capture_output=True,
         text=True,
         check=False,
