@@ -45,6 +45,10 @@ class Audit:
         """Names of gates with this verdict."""
         return tuple(one.gate.name for one in self.gates if one.verdict == verdict)
 
+    def said(self, name: str) -> str:
+        """What a gate found, in words."""
+        return next(one.said for one in self.gates if one.gate.name == name)
+
     def plain(self) -> dict[str, Any]:
         """For audit.json."""
         return {

@@ -18,7 +18,6 @@ from ogsrl.audit.card import (
     Data,
     Dose,
     EstimatorLine,
-    FirstPage,
     GateLine,
     GroupLine,
     KeyMetric,
@@ -34,17 +33,11 @@ from ogsrl.audit.card import (
     Uses,
     Warnings,
 )
-from ogsrl.audit.effect_gates import NAMED
 from ogsrl.audit.evidence import Evidence
-from ogsrl.evaluation.quantities import MORTALITY
+from ogsrl.audit.first_page import first_page
 from ogsrl.spec.expressions import parse_expression
 from ogsrl.spec.words import expression_words, label, limit_words, reward_words
 
-HEADLINES = {
-    "passed": "Passed every gate",
-    "undecided": "Undecided: too little is known to say that it is better than clinicians",
-    "failed": "Failed: it must not be used",
-}
 NO_PROMISE = (
     "Nothing bounds how often an unsupported dose is let pass; it is measured where the truth is "
     "known, on simulated patients. The promise is of patients like these, treated by the same "
@@ -62,8 +55,9 @@ BIBLIOGRAPHY = (
 def filled(evidence: Evidence, audit: Audit) -> Card:
     """The card of whoever was put forward, or of nobody."""
     texts = evidence.cohort.card
+    population = texts.population or _or(evidence.cohort.description)
     return Card(
-        first_page=_first_page(evidence, audit),
+        first_page=first_page(evidence, audit, population, _subgroups(evidence)),
         basic_info=BasicInfo(
             model_name=evidence.cohort.name,
             model_developer=_or(texts.developer),
@@ -81,7 +75,7 @@ def filled(evidence: Evidence, audit: Audit) -> Card:
             intended_use_and_workflow=_or(texts.intended_use),
             primary_intended_users=_or(texts.users),
             how_to_use=_or(texts.directions),
-            targeted_patient_population=texts.population or _or(evidence.cohort.description),
+            targeted_patient_population=population,
             cautioned_out_of_scope_settings=_or(texts.out_of_scope),
         ),
         warnings=_warnings(evidence, audit),
@@ -102,7 +96,7 @@ def filled(evidence: Evidence, audit: Audit) -> Card:
         results=tuple(_results(evidence)),
         estimators=tuple(_estimators(evidence)),
         subgroups=tuple(_subgroups(evidence)),
-        sensitivity=_said(audit, "confounding"),
+        sensitivity=audit.said("confounding"),
         external_validation="none: measured on patients of the same source alone",
         data=_data(evidence),
         changes=Changes(change_plan=_or(texts.change_plan), rollback=_or(texts.rollback)),
@@ -124,99 +118,6 @@ def _who(evidence: Evidence) -> str:
 
 def _gate(one: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in one.items() if name in GateLine.model_fields}
-
-
-def _said(audit: Audit, name: str) -> str:
-    return next(one.said for one in audit.gates if one.gate.name == name)
-
-
-def _first_page(evidence: Evidence, audit: Audit) -> FirstPage:
-    titles = {one.gate.name: f"{one.gate.title}: {one.said}" for one in audit.gates}
-    doses = " and ".join(label(evidence.cohort, name) for name in evidence.cohort.actions)
-    hours = evidence.cohort.time_step_hours
-    recommends = f"Every {hours:g} hours a dose of {doses}, or that the clinician decides."
-    recommends += "".join(f" {one}" for one in _mean_doses(evidence))
-    if not evidence.acts:
-        recommends = "Nothing: no policy kept every limit, and every decision is the clinician's."
-    return FirstPage(
-        verdict=audit.verdict,
-        headline=HEADLINES[audit.verdict],
-        recommends=recommends,
-        for_whom=evidence.cohort.card.population or _or(evidence.cohort.description),
-        how_sure=_how_sure(evidence, audit),
-        refuses=f"It leaves the decision to the clinician where such patients or such doses are "
-        f"not supported by its data, and where a hazard rule speaks: "
-        f"{_said(audit, 'steps_deferred')}; {_said(audit, 'stays_deferred')}.",
-        failed=tuple(titles[name] for name in audit.of("failed")),
-        undecided=tuple(titles[name] for name in audit.of("undecided")),
-        looks_worse_for=tuple(
-            f"{one.label}: {one.group}"
-            for one in _subgroups(evidence)
-            if one.advantage.estimate is not None and one.advantage.estimate < NAMED
-        ),
-        loosened=tuple(
-            f"{one.gate.title}: {one.limit:g} instead of {one.default:g}"
-            for one in audit.gates
-            if one.loosened
-        ),
-    )
-
-
-def _mean_doses(evidence: Evidence) -> Iterator[str]:
-    """What it gives beside what clinicians gave, dose by dose."""
-    if not (evidence.acts and evidence.measured):
-        return
-    for name, dose in evidence.cohort.actions.items():
-        ours, theirs = (
-            evidence.told(f"selected.measures.doses.{name}.mean.{who}.estimate")
-            for who in ("policy", "clinicians")
-        )
-        if ours is not None and theirs is not None and dose.kind == "continuous":
-            yield (
-                f"{label(evidence.cohort, name)}: on average {_two_digits(ours)} "
-                f"{dose.unit} where clinicians gave {_two_digits(theirs)}."
-            )
-
-
-def _two_digits(value: float) -> str:
-    """Two digits that say something.
-
-    >>> _two_digits(298.7), _two_digits(0.0412)
-    ('300', '0.041')
-    """
-    return f"{float(f'{value:.2g}'):g}"
-
-
-def _how_sure(evidence: Evidence, audit: Audit) -> str:
-    """What the panel says of the primary quantity, as a person would."""
-    said = f"{_said(audit, 'better')}. {_said(audit, 'detectable')}."
-    told = evidence.under(f"selected.{MORTALITY}.gain.")
-    if not told or told["estimate"] is None:
-        return said
-    low, high = sorted((-100 * told["lo"], -100 * told["hi"]))
-    patients = evidence.dataset["parts"]["test"]["patients"]
-    smallest = told["smallest_effect"]
-    return (
-        f"Of 100 patients {abs(100 * told['estimate']):.1f} "
-        f"{'fewer' if told['estimate'] <= 0 else 'more'} would die than under their clinicians, "
-        f"by our estimate from {patients:,} test patients (between {_fewer(low)} and "
-        f"{_fewer(high)}; it is said to be: {told['word']})."
-        + (
-            f" A difference of {100 * smallest:.1f} in 100 would have been seen in 8 of 10 "
-            "cohorts like this."
-            if smallest is not None
-            else ""
-        )
-    )
-
-
-def _fewer(deaths: float) -> str:
-    """Deaths avoided, in words.
-
-    >>> _fewer(2.19), _fewer(-1.0)
-    ('2.2 fewer', '1.0 more')
-    """
-    return f"{abs(deaths):.1f} {'fewer' if deaths >= 0 else 'more'}"
 
 
 def _summary(evidence: Evidence) -> str:

@@ -120,7 +120,7 @@ def _told(wrong: list[str]) -> None:
 
 def _stays(sent: list[Any], wrong: list[str]) -> npt.NDArray[np.int64]:
     """A number for each stay; names may be text or whole numbers."""
-    gone = sum(x is None or x is pd.NA or x is pd.NaT for x in sent)
+    gone = int(pd.isna(pd.Series(sent, dtype=object)).sum())
     odd = sum(not isinstance(x, str | int | np.integer) or isinstance(x, bool) for x in sent)
     if gone:
         wrong.append(f"{STAY}: {gone} rows without a stay")
@@ -151,7 +151,7 @@ def _numbers(frame: pd.DataFrame, cohort: Cohort, wrong: list[str]) -> dict[str,
         place = {name: i for i, name in enumerate(frame.columns.tolist())}
         chosen = frame.iloc[:, [place[name] for name in plain]]  # by name, pandas takes a while
         matrix = chosen.to_numpy(np.float64, na_value=np.nan)
-        made |= dict(zip(plain, np.ascontiguousarray(matrix.T), strict=True))
+        made |= dict(zip(plain, np.array(matrix.T, order="C"), strict=True))  # never the sender's
     for name in [name for name in made if name in kinds and not _is_plain(kinds[name])]:
         codes = {level: float(i) for i, level in enumerate(levels[name])}
         read = [_number(x, codes) for x in frame[name].tolist()]

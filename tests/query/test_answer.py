@@ -192,6 +192,24 @@ def test_all_that_is_wrong_is_told_at_once(model: Model, rows: pd.DataFrame) -> 
         ask(model, rows.head(5).assign(map="x", temperature=98.6))
 
 
+def test_a_row_without_a_stay_is_told_as_such(model: Model, rows: pd.DataFrame) -> None:
+    few = rows.head(5)
+    gone = few.assign(stay_id=few["stay_id"].where(few["step"] != 3))
+    with pytest.raises(QueryError, match=r"stay_id: 1 rows without a stay$"):
+        ask(model, gone)
+
+
+def test_a_frame_of_numbers_alone_is_left_as_it_was(model: Model, rows: pd.DataFrame) -> None:
+    names = ["step", *model.cohort.states, *model.cohort.actions]
+    values = rows.head(4)[names].to_numpy(float, na_value=np.nan)
+    frame = pd.DataFrame(values, columns=pd.Index(names)).assign(stay_id=1)
+    frame.loc[2, "map"] = np.inf
+    before = frame.copy()
+    with pytest.raises(QueryError, match="map: 1 values are infinite"):
+        ask(model, frame)
+    assert frame.equals(before)
+
+
 def test_the_example_is_nobody_and_is_answered(model: Model) -> None:
     answers = ask(model, example(model.cohort))
     assert answers["stay_id"].tolist() == ["nobody"] * 2

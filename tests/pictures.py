@@ -1,4 +1,4 @@
-"""Screenshots in a real headless Chromium: `./run python docs/pictures/take.py`.
+"""Screenshots in a real headless Chromium: `./run python -m tests.pictures`.
 
 Needs a finished `make repro` (of simulated patients: no real patient is ever pictured here).
 """
@@ -14,13 +14,10 @@ import pandas as pd
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from tests.browser import browser
+from tests.servers import free_port, patiently, serving
 
-from tests.browser import browser  # noqa: E402 - the repository is no package
-from tests.servers import free_port, patiently, serving  # noqa: E402
-
-HERE = Path(__file__).parent
+PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 COHORT = "sepsis"
 URI = f"models:/{COHORT}@champion"
 
@@ -63,7 +60,7 @@ def _wait(page: Chrome, text: str) -> None:
 
 def _take(page: Chrome, name: str) -> None:
     patiently(lambda: page.execute_script("return document.readyState") == "complete")  # type: ignore[no-untyped-call]
-    page.save_screenshot(str(HERE / f"{name}.png"))
+    page.save_screenshot(str(PICTURES / f"{name}.png"))
     print(f"{name}.png", flush=True)
 
 
