@@ -1,7 +1,7 @@
 """`./run repro`: what `make repro` does; all stages whose inputs changed, for one cohort.
 
-It clears a DVC lock whose processes are dead, looks whether the foreign files changed, and then
-leaves the rest to DVC.
+It clears away what a killed DVC left half-written, looks whether the foreign files changed, and
+then leaves the rest to DVC.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ import json
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
+import yaml
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from voluptuous import Invalid
 
 from ogsrl.errors import SpecError
 from pipelines import source
@@ -25,7 +29,7 @@ FIRST_STAGE = "ingest"
 def run(cohort: str, root: Path) -> int:
     """Bring the cohort up to date; the exit status."""
     choose_cohort(cohort, root)
-    for line in clear_dead_locks(root):
+    for line in clear_torn_files(root):
         print(f"repro: {line}")
     status = run_stage(Stage("source", cohort, root), source.run)
     if status:
@@ -56,31 +60,34 @@ def choose_cohort(cohort: str, root: Path) -> None:
         print(f"repro: params.yaml now says cohort: {cohort}")
 
 
-def clear_dead_locks(root: Path) -> list[str]:
-    """Remove from DVC's lock file what belongs to processes that are gone; say what was done."""
-    path = root / ".dvc" / "tmp" / "rwlock"
-    try:
-        locks: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return []
-    dead: set[int] = set()
+def clear_torn_files(root: Path) -> list[str]:
+    """Remove what DVC was writing when it was killed; say what was done.
 
-    def alive(holder: dict[str, Any]) -> bool:
-        living = psutil.pid_exists(int(holder["pid"]))
-        if not living:
-            dead.add(int(holder["pid"]))
-        return living
+    DVC writes both files in place and stops at one that it cannot read. Nothing is lost with
+    them: its run cache knows what every stage made, and whoever is gone holds no lock.
+    """
+    said: list[str] = []
+    if _torn(root / ".dvc" / "tmp" / "rwlock", json.loads):
+        said.append("removed a list of locks that a killed DVC left half-written")
+    if _torn(root / "dvc.lock", _read_stages):
+        said.append("removed a dvc.lock that was left half-written; DVC's run cache knows the rest")
+    return said
 
-    kept: dict[str, dict[str, Any]] = {}
-    for held, kinds in locks.items():
-        readers = [holder for holder in kinds.get("read", []) if alive(holder)]
-        writer = kinds.get("write")
-        left: dict[str, Any] = {"read": readers} if readers else {}
-        if writer and alive(writer):
-            left["write"] = writer
-        if left:
-            kept[held] = left
-    if not dead:
-        return []
-    path.write_text(json.dumps(kept), encoding="utf-8")
-    return [f"cleared DVC's lock of {len(dead)} dead process(es)"]
+
+def _read_stages(text: str) -> None:
+    COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(text) or {})
+
+
+def _torn(path: Path, read: Callable[[str], Any]) -> bool:
+    """Remove a file that cannot be read, unless another DVC is just writing it."""
+    for wait in (0.2, 0.2, 0.2, 0.0):
+        try:
+            read(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return False
+        except (ValueError, yaml.YAMLError, Invalid):
+            time.sleep(wait)
+        else:
+            return False
+    path.unlink()
+    return True

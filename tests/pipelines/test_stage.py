@@ -111,17 +111,32 @@ def test_a_stage_whose_run_is_gone_before_it_looks_does_nothing(tmp_path: Path) 
     assert run(os.getpid()).stdout == "worked\n"
 
 
-def test_only_locks_of_dead_processes_are_cleared(tmp_path: Path) -> None:
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    path = tmp_path / ".dvc" / "tmp" / "rwlock"
-    path.parent.mkdir(parents=True)
-    living = {"pid": os.getpid(), "cmd": "dvc"}
-    dead = {"pid": gone.pid, "cmd": "dvc"}
-    path.write_text(json.dumps({"a": {"read": [living, dead]}, "b": {"write": dead}}))
-    assert len(repro.clear_dead_locks(tmp_path)) == 1
-    assert json.loads(path.read_text()) == {"a": {"read": [living]}}
-    assert repro.clear_dead_locks(tmp_path) == []
+def test_what_a_killed_dvc_left_half_written_is_cleared_and_nothing_else(tmp_path: Path) -> None:
+    def dvc(*command: str) -> str:
+        whole = [sys.executable, "-m", "dvc", *command]
+        return subprocess.run(
+            whole, cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n  one:\n    cmd: date > made\n    deps: [here]\n    outs: [made]\n"
+    )
+    (tmp_path / "here").touch()
+    dvc("init", "--no-scm", "-q")
+    dvc("repro", "-q")
+    made = (tmp_path / "made").read_text()
+    lock, locks = tmp_path / "dvc.lock", tmp_path / ".dvc" / "tmp" / "rwlock"
+    whole = lock.read_text()
+    assert repro.clear_torn_files(tmp_path) == [], "whole files stay"
+    for end in ("", "schema", "stages:\n  one:", "deps:\n    - ", "hash"):
+        lock.write_text(whole[: whole.index(end) + len(end)])
+        assert len(repro.clear_torn_files(tmp_path)) == 1, end
+        assert not lock.exists()
+    locks.write_text(locks.read_text()[:-1])
+    assert repro.clear_torn_files(tmp_path)[0].startswith("removed a list of locks")
+    assert "is cached" in dvc("repro")
+    assert (tmp_path / "made").read_text() == made
+    assert lock.read_text() == whole
 
 
 def test_choosing_a_cohort_changes_its_line_alone(tmp_path: Path) -> None:
