@@ -161,11 +161,15 @@ def evaluate(model: str, cohort: Path, out: Path | None, seed: int, as_json: boo
 
     The cohort is a table of stays in the model's own columns and units (CSV, parquet, or a folder
     of them), or a cohort file with a source of its own and the same columns. Its contract is
-    judged first, and stays that break it are left out.
+    judged first, and stays that break it are left out. What a registered model came to is noted
+    with its version, as a tag `ogsrl.external.<hash of the figures>`.
     """
     from ogsrl.query.elsewhere import evaluate_elsewhere  # noqa: PLC0415 - others need not wait for torch
 
     found = evaluate_elsewhere(_folder(model), cohort, seed)
+    if model.startswith("models:"):
+        tag = _registry().note_external(model, found.told, "; ".join(found.sentences))
+        click.echo(f"noted in the registry: {tag}", err=True)
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)

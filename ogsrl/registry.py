@@ -7,6 +7,7 @@ cells and the cohort file, and never a row; what was begun and not ended is begu
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -33,12 +34,11 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 #: Of a version or run.
 IDENTITY, VERDICT, CARD = "ogsrl.identity", "ogsrl.verdict", "ogsrl.card_sha256"
 WHOLE, PLACED = "ogsrl.whole", "ogsrl.placed"
-GATE, REASON = "ogsrl.gate.", "ogsrl.alias"
+GATE, REASON, EXTERNAL = "ogsrl.gate.", "ogsrl.alias", "ogsrl.external."
 #: Of a registered model: versions that were champion, oldest first.
 CHAMPIONS = "ogsrl.champions"
 #: The module that loads a version, and where in a run things lie.
 LOADER, MODEL, REPORTS = "ogsrl.query.served", "model", "reports"
-#: Where `serve` tells its processes which model.
 #: What servers take at once, and the longest description.
 BATCH, LONGEST = 100, 4_900
 
@@ -323,6 +323,23 @@ class Registry:
             told = ",".join(map(str, before[:-1]))
             self.client.set_registered_model_tag(name, CHAMPIONS, told)
             return now, earlier
+
+    def note_external(self, uri: str, told: Mapping[str, Any], said: str) -> str:
+        """With its version: what it came to on a cohort that it never saw; the tag's name.
+
+        The same answer noted again is the same tag.
+        """
+        name, _, which = uri.removeprefix("models:/").replace("@", "/@").partition("/")
+        with _told(f"{uri}: what was found is not noted there"):
+            version = (
+                self.client.get_model_version_by_alias(name, which.removeprefix("@")).version
+                if which.startswith("@")
+                else which
+            )
+            hashed = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+            tag = EXTERNAL + hashed[:8]
+            self.client.set_model_version_tag(name, version, tag, said)
+            return f"{tag} of version {version}"
 
     def folder(self, uri: str) -> Path:
         """Where a registered model's own folder lies, fetched if it lies elsewhere."""

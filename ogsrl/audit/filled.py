@@ -97,7 +97,10 @@ def filled(evidence: Evidence, audit: Audit) -> Card:
         estimators=tuple(_estimators(evidence)),
         subgroups=tuple(_subgroups(evidence)),
         sensitivity=audit.said("confounding"),
-        external_validation="none: measured on patients of the same source alone",
+        external_validation=(
+            "none when this card was made: measured on patients of the same source alone; what "
+            "`ogsrl evaluate` found later is with the version in the registry, as tags ogsrl.external.*"
+        ),
         data=_data(evidence),
         changes=Changes(change_plan=_or(texts.change_plan), rollback=_or(texts.rollback)),
         gates=tuple(GateLine.model_validate(_gate(one)) for one in audit.plain()["gates"]),

@@ -142,6 +142,11 @@ def test_a_registered_model_is_measured_by_its_name(
     found = CliRunner().invoke(main, [*words, str(place / "alike.parquet"), "--json"])
     assert found.exit_code == 0, found.output
     assert json.loads(found.stdout) == told["alike.parquet"]
+    tag = found.stderr.split()[-4]
+    version = registry.client.get_model_version("sepsis", "1")
+    assert "patients; " in version.tags[tag]
+    again = registry.note_external("models:/sepsis/1", told["alike.parquet"], "once more")
+    assert again == f"{tag} of version 1", "the same answer is the same tag"
 
 
 def test_a_model_read_back_is_whole(place: Path) -> None:
