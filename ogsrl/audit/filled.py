@@ -99,7 +99,8 @@ def filled(evidence: Evidence, audit: Audit) -> Card:
         sensitivity=audit.said("confounding"),
         external_validation=(
             "none when this card was made: measured on patients of the same source alone; what "
-            "`ogsrl evaluate` found later is with the version in the registry, as tags ogsrl.external.*"
+            "`ogsrl evaluate` found later is with the version in the registry: tags "
+            "ogsrl.external.*"
         ),
         data=_data(evidence),
         changes=Changes(change_plan=_or(texts.change_plan), rollback=_or(texts.rollback)),
