@@ -144,7 +144,7 @@ def _hears_ctrl_c() -> None:
 def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on_bit_for_bit(
     stage: Stage, tmp_path: Path
 ) -> None:
-    longer = {**PARAMS["train"], "seeds": [0, 1], "steps": 300, "checkpoint_every": 10}
+    longer = {**PARAMS["train"], "seeds": [0, 1], "steps": 100, "checkpoint_every": 10}
     ends = {}
     for name in ("stopped", "whole"):
         shutil.copytree(stage.root, tmp_path / name)
@@ -167,7 +167,7 @@ def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on_bit_for_bit(
             assert running.returncode == 130, out + error
             assert "what was done is kept; run it again, and it goes on" in out
             kept = len(list(scratch.glob("seed_*/policies/step_*")))
-            assert 2 <= kept < 60
+            assert 2 <= kept < 20
             assert not at.model("policies", "ogsrl").exists()
         subprocess.run(command, check=True, **asked)
         ends[name] = {
@@ -176,4 +176,4 @@ def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on_bit_for_bit(
             if path.is_file()
         }
     assert ends["stopped"] == ends["whole"]
-    assert len([path for path in ends["whole"] if path.parent.name == "step_300"]) > 2
+    assert len([path for path in ends["whole"] if path.parent.name == "step_100"]) > 2

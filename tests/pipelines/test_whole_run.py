@@ -1,11 +1,7 @@
-"""The pipeline as its users run it: DVC, real stages, interruptions, parameters, cohorts."""
+"""The pipeline as its users run it: DVC, real stages, parameters, cohorts."""
 
-import os
-import signal
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.workspace import Workspace
@@ -14,13 +10,6 @@ pytestmark = pytest.mark.slow
 TRAIN = ["train@bc", "train@ogsrl", "train@td3bc"]
 #: Of what hangs on the guardian.
 LAST = ["audit", "evaluate", "guardian", "register", "select", *TRAIN]
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    made = Workspace.make(tmp_path_factory.mktemp("clone"), patients=1500)
-    made.call("./run", "repro")
-    return made
 
 
 def test_a_second_run_runs_nothing_and_git_sees_no_data(workspace: Workspace) -> None:
@@ -32,73 +21,21 @@ def test_a_second_run_runs_nothing_and_git_sees_no_data(workspace: Workspace) ->
 
 
 def test_one_parameter_reruns_only_what_depends_on_it(workspace: Workspace) -> None:
-    workspace.change("alpha: 0.05", "alpha: 0.1")
-    assert sorted(workspace.ran(workspace.call("./run", "repro").stdout)) == LAST
+    workspace.change("max_quarantine_share: 0.05", "max_quarantine_share: 0.04")
+    workspace.change("truth_patients: 200", "truth_patients: 210")
+    ran = workspace.ran(workspace.call("./run", "repro").stdout)
+    # the validated rows are the same, so prepare and all that hangs on it have nothing to do
+    assert sorted(ran) == ["audit", "evaluate", "register", "validate"]
     workspace.change("history_steps: 3", "history_steps: 2")
     ran = workspace.ran(workspace.call("./run", "repro").stdout)
     assert ran[0] == "prepare"
     assert sorted(ran[1:]) == sorted(["behaviour", "dynamics", *LAST])
-    workspace.change("max_quarantine_share: 0.05", "max_quarantine_share: 0.04")
-    ran = workspace.ran(workspace.call("./run", "repro").stdout)
-    told = {"audit", "register"}  # they read what validate reports
-    assert ran[0] == "validate"
-    assert set(ran[1:]) <= told, "the validated rows are the same, so prepare has nothing to do"
-    workspace.change("alpha: 0.1", "alpha: 0.05")
-    workspace.change("history_steps: 2", "history_steps: 3")
     workspace.change("max_quarantine_share: 0.04", "max_quarantine_share: 0.05")
+    workspace.change("truth_patients: 210", "truth_patients: 200")
+    workspace.change("history_steps: 2", "history_steps: 3")
     back = workspace.call("./run", "repro").stdout
     # audit counts who was measured on these patients meanwhile, and so its card is another
-    assert set(workspace.ran(back)) <= told, "DVC's run cache knows this"
-
-
-@pytest.mark.parametrize(
-    "stage",
-    [
-        "ingest",
-        "validate",
-        "prepare",
-        "behaviour",
-        "dynamics",
-        "guardian",
-        "train",
-        "select",
-        "evaluate",
-    ],
-)
-def test_a_stage_killed_midway_and_repeated_gives_the_same_bytes(
-    workspace: Workspace, stage: str
-) -> None:
-    before = workspace.hashes()
-    command = ["./run", stage, "--cohort", "sepsis"]
-    started = time.monotonic()
-    workspace.call(*command)
-    lasted = time.monotonic() - started
-    assert workspace.hashes() == before
-    for share in (0.5, 0.8, 0.95):
-        process = workspace.start(*command)
-        time.sleep(lasted * share)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    workspace.call(*command)
-    assert workspace.hashes() == before
-
-
-def test_dvc_killed_midway_leaves_no_orphan_and_the_same_bytes_when_repeated(
-    workspace: Workspace,
-) -> None:
-    before = workspace.hashes()
-    for wait in (4, 8):
-        process = workspace.start("./run", "dvc", "repro", "--force", "--downstream", "ingest")
-        time.sleep(wait)
-        stages = psutil.Process(process.pid).children(recursive=True)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        _, alive = psutil.wait_procs(stages, timeout=10)
-        assert alive == [], "a stage outlived dvc"
-    lock = workspace.root / "dvc.lock"
-    lock.write_text("")  # as one that is killed while it writes may leave it
-    assert "half-written" in workspace.call("./run", "repro").stdout
-    assert workspace.hashes() == before
+    assert set(workspace.ran(back)) <= {"audit", "register"}, "DVC's run cache knows the rest"
 
 
 def test_a_failing_stage_shows_no_data_to_git(workspace: Workspace) -> None:

@@ -52,18 +52,20 @@ CPO = CpoParams(
     curvature_rows=100,
     steps_per_update=20,
 )
+#: Every call is far slower there: few steps, through every part of the loop.
+FEW = SMALL.model_copy(update={"start_steps": 20, "critic_start_steps": 10, "refresh": 5})
 NEAR = {"dataset": DatasetParams(weight=0.1, neighbours=16, listed=200)}
 ENTRIES = {
-    "ogsrl": AlgorithmParams(name="a", ogsrl=SMALL.model_copy(update=NEAR)),
-    "bc": AlgorithmParams(name="a", ogsrl=SMALL.model_copy(update={"cloning_only": True})),
+    "ogsrl": AlgorithmParams(name="a", ogsrl=FEW.model_copy(update=NEAR)),
+    "bc": AlgorithmParams(name="a", ogsrl=FEW.model_copy(update={"cloning_only": True})),
     "offline": AlgorithmParams(name="a", ogsrl=OFFLINE),
     "cpo": AlgorithmParams(name="a", cpo=CPO),
     "marginal": AlgorithmParams(name="a", plain="marginal"),
     "denoised": AlgorithmParams(name="a", plain="denoised"),
     "zero": AlgorithmParams(name="a", plain="zero"),
-    "neural": AlgorithmParams(name="a", ogsrl=SMALL),  # of another behaviour
+    "neural": AlgorithmParams(name="a", ogsrl=FEW),  # of another behaviour
 }
-TRAIN = TrainParams(steps=40, checkpoint_every=20)
+TRAIN = TrainParams(steps=20, checkpoint_every=10)
 
 
 class Held(torch.Tensor):
