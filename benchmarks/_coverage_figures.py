@@ -117,8 +117,7 @@ def _panel(about: tuple[int, str, str], gain: bool, made: Sequence[Said], true: 
 def fitted_inflation(intervals: Sequence[Said], level: float = 0.95) -> dict[str, float]:
     """How many times wider cold fits' intervals must be, by what they are of: at least 1.
 
-    By kind of quantity, of policies' own and of gains; beside it of each quantity alone; and
-    `cost_limit`: of one-sided upper bounds of gains of costs, for limits.
+    By kind of quantity, of policies' own and of gains; beside it of each quantity alone.
 
     Args:
         intervals: Of cohorts of its own, not inflated.
@@ -131,10 +130,30 @@ def fitted_inflation(intervals: Sequence[Said], level: float = 0.95) -> dict[str
             apart = abs(one.estimate - one.known.truth) / half
             for name in {kind(one.quantity), one.quantity}:
                 ratios.setdefault(name + "_gain" * one.gain, []).append(apart)
-            if one.gain and kind(one.quantity) == COST.removesuffix(":"):
-                above = (one.known.truth - one.estimate) / half
-                ratios.setdefault("cost_limit", []).append(above * Z / ONE_SIDED)
     return {name: max(float(np.quantile(each, level)), 1.0) for name, each in ratios.items()}
+
+
+def fitted_miss(intervals: Sequence[Said], held: float = 0.9) -> float:
+    """What cold fits of costs miss beyond what they say, as a standard deviation, to .001.
+
+    The least for which one-sided .95 upper bounds hold this often of every policy and constraint,
+    its own costs and its gains apart: an average over policies would hide who is served worst.
+    """
+    cells: dict[tuple[str, str, bool], list[tuple[float, float]]] = {}
+    for one in intervals:
+        if one.estimator == FQE and _counts(one) and one.estimate is not None:
+            if kind(one.quantity) != COST.removesuffix(":"):
+                continue
+            se, above = (one.high - one.estimate) / Z, one.known.truth - one.estimate
+            cells.setdefault((one.policy, one.quantity, one.gain), []).append((above, se))
+
+    def worst(miss: float) -> float:
+        return min(
+            float(np.mean([above <= ONE_SIDED * math.hypot(se, miss) for above, se in cell]))
+            for cell in cells.values()
+        )
+
+    return next(k / 1000 for k in range(1000) if worst(k / 1000) >= held)
 
 
 def figures(intervals: Sequence[Said]) -> dict[str, float]:

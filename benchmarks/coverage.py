@@ -23,6 +23,7 @@ from benchmarks._coverage_figures import (
     confounded_figures,
     figures,
     fitted_inflation,
+    fitted_miss,
     said,
 )
 from benchmarks._coverage_policies import fix
@@ -104,13 +105,14 @@ QUICK = Size(
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Run, print, and return the figures."""
     parser = arguments("coverage", __doc__, processes="cohorts side by side")
-    parser.add_argument("--fit", action="store_true", help="find `evaluate.inflation`, and end")
+    parser.add_argument("--fit", action="store_true", help="find `inflation` and `limits_miss`")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     size = QUICK if options.quick else FULL
     place = make(options.work / "cohorts", size.options, COHORT_SEED, size.changes)
     params = place.stage.params.model_dump(mode="json")
-    params["evaluate"].pop("inflation")  # found here: it is in the names of parts that it is in
+    for found in ("inflation", "limits_miss"):  # here: in the names of parts that they are in
+        params["evaluate"].pop(found)
     settings = {name: params[name] for name in ("train", "select", "algorithms", "evaluate")}
     code = [file.read_bytes() for file in code_files(CODE)]
     code = digest(code, place.fingerprint, size.truth, settings)
@@ -125,8 +127,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         return list(_side_by_side(jobs, options.processes, what))
 
     if options.fit:
-        found = fitted_inflation(said(parts("fit", plain, size.fit), fixed.truths, PLAIN))
-        made = {f"inflation_{name}": value for name, value in found.items()}
+        seen = said(parts("fit", plain, size.fit), fixed.truths, PLAIN)
+        made = {f"inflation_{name}": value for name, value in fitted_inflation(seen).items()}
+        made["limits_miss"] = fitted_miss(seen)
         report("coverage", made, None)
         return made
     inflation = _inflation()

@@ -37,6 +37,14 @@ class Bound:
         low, high = mean - times * (mean - self.low), mean + times * (self.high - mean)
         return replace(self, se=times * self.se, low=low, high=high)
 
+    def less_sure(self, missed: float) -> Bound:
+        """Where an estimate also misses the truth by this much, as a standard deviation.
+
+        >>> Bound(0.25, 0.3, -0.25, 0.75, 0.95).less_sure(0.4).se
+        0.5
+        """
+        return _around(self.estimate, math.hypot(self.se, missed), self.level)
+
 
 def normal_interval(
     values: torch.Tensor, level: float, *, resampled: bool = False, networks: int = 1
@@ -76,6 +84,10 @@ def normal_interval(
         apart = max((1 + 1 / fits) * apart - within / networks, by_seed)
     se = math.sqrt(people + (apart if resampled else by_seed))
     mean = float(exact.mean())
+    return _around(mean, se, level)
+
+
+def _around(mean: float, se: float, level: float) -> Bound:
     z = float(torch.special.ndtri(torch.tensor(level, dtype=torch.float64)))
     return Bound(mean, se, mean - z * se, mean + z * se, level)
 

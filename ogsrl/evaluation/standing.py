@@ -115,7 +115,7 @@ def standing(
     limits = holm(
         limit_tests(own, theirs, cohort),
         confidence,
-        _wider(shared, shared.params.inflation.cost_limit),
+        _less_sure(shared, shared.params.limits_miss),
     )
     interval = _interval(shared, decisive)
     than = {other: advantage_over(shared, policy, other) for other in others}
@@ -141,12 +141,17 @@ def _interval(shared: Shared, quantity: str) -> Interval:
 
 def _wider(shared: Shared, times: float) -> Interval:
     """Of differences of fits, so many times wider."""
+    return lambda values, level: _plain(shared, values, level).wider(times)
 
-    def interval(values: torch.Tensor, level: float) -> Bound:
-        networks = shared.fqe.params.networks
-        return normal_interval(values, level, resampled=True, networks=networks).wider(times)
 
-    return interval
+def _less_sure(shared: Shared, missed: float) -> Interval:
+    """Of costs, with what fits miss whatever they say themselves."""
+    return lambda values, level: _plain(shared, values, level).less_sure(missed)
+
+
+def _plain(shared: Shared, values: torch.Tensor, level: float) -> Bound:
+    networks = shared.fqe.params.networks
+    return normal_interval(values, level, resampled=True, networks=networks)
 
 
 def _groups(

@@ -17,6 +17,7 @@ from benchmarks._coverage_figures import (
     confounded_figures,
     figures,
     fitted_inflation,
+    fitted_miss,
     said,
     share,
 )
@@ -115,6 +116,25 @@ def test_inflation_is_what_makes_fits_hold() -> None:
     gains = PLAIN.model_copy(update={"mortality_gain": found["mortality_gain"]})
     assert figures(said(parts, TRUTHS, gains))["coverage"] == figures(plain)["coverage"]
     assert figures(said(parts, TRUTHS, gains))["coverage_gain"] == pytest.approx(0.95, abs=0.01)
+
+
+def test_what_fits_of_costs_miss_is_found_of_who_is_served_worst() -> None:
+    generator = np.random.default_rng(0)
+    cost = "cost:hypoxia"
+    true = {"better_03": 0.1, "worse_01": 0.2}
+    truths = Truths({p: {cost: Known(x, 0.0)} for p, x in true.items()}, {})
+    parts = []
+    for _ in range(400):
+        told = {}
+        for policy, x in true.items():
+            missed = 0.03 * generator.standard_normal() if policy == "worse_01" else 0.0
+            off = x + missed + 0.01 * generator.standard_normal()
+            told[policy] = {cost: {"fqe": estimate(off, 0.0196)}}
+        parts.append({"own": told, "gain": {}})
+    found = fitted_miss(said(parts, truths, PLAIN), held=0.95)
+    assert found == pytest.approx(0.03, abs=0.004)
+    better = [{**one, "own": {"better_03": one["own"]["better_03"]}} for one in parts]
+    assert fitted_miss(said(better, truths, PLAIN), held=0.93) < 0.004
 
 
 def test_an_interval_of_shares_is_over_cohorts() -> None:

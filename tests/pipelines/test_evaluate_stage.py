@@ -188,6 +188,28 @@ def test_nobody_selected_is_measured_as_somebody_who_defers(
     assert told["selected.measures.deferred_steps.estimate"] == 1
 
 
+def test_what_fits_of_costs_miss_is_in_the_bounds_that_limits_are_judged_by(
+    measured: Stage, tmp_path: Path
+) -> None:
+    root = tmp_path / "missed"
+    shutil.copytree(measured.root, root)
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    told = {}
+    for missed in (0.0, 0.5):
+        params["evaluate"] = {**params.get("evaluate", {}), "limits_miss": missed}
+        (root / "params.yaml").write_text(yaml.safe_dump(params))
+        stage = Stage("evaluate", "table", root)
+        evaluate.run(stage)
+        found = json.loads(stage.report("evaluation.json").read_text(encoding="utf-8"))
+        limits = {key: value for key, value in found.items() if ".limits." in key}
+        told[missed] = {key.rpartition(".")[2]: value for key, value in limits.items()}
+    sure, unsure = told[0.0], told[0.5]
+    assert unsure["estimate"] == sure["estimate"]
+    assert sure["hi"] - sure["estimate"] < 0.3
+    assert unsure["hi"] - unsure["estimate"] > 1.64 * 0.5
+    assert (sure["kept"], unsure["kept"]) == (True, False)
+
+
 def test_fits_that_misstate_the_clinicians_do_not_vote_however_well_they_agree(
     measured: Stage,
 ) -> None:
