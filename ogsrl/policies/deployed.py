@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from ogsrl.constraints import Rule, hazard_rules
@@ -20,6 +21,7 @@ from ogsrl.preparation.history import History
 
 #: Rules that a guardian does not have.
 HAZARD, NO_POLICY, NOT_A_NUMBER = "hazard:", "no_policy", "not_a_number"
+NOT_CHARTED = "not_charted"
 
 
 class Actor(Protocol):
@@ -100,32 +102,55 @@ class Deployed:
                 decided.hazard & ~unreadable,
             )
         doses = self.orders.ordered(states, proposed)
-        hazard = self.hazardous(states, doses.detach())
+        hazard, unknown = self._dangers(states, doses.detach())
         if self.guardian is None:
             score = states.new_zeros(len(states))
-            return Decisions(doses, score, hazard, hazard)
+            return Decisions(doses, score, hazard | unknown, hazard)
         score = self.guardian.score(states, doses)
         supported = self.guardian.accepts(score.detach())
-        return Decisions(doses, score, hazard | ~supported, hazard)
+        return Decisions(doses, score, hazard | unknown | ~supported, hazard)
 
     @torch.no_grad()
     def hazardous(self, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
-        """Whether any hazard is met; what cannot be known is none."""
-        found = torch.zeros(len(states), dtype=torch.bool)
-        for met in self.hazards(states, doses).values():
-            found |= met
-        return found
+        """Whether any hazard is met."""
+        return self._dangers(states, doses)[0]
 
     def hazards(self, states: torch.Tensor, doses: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Each hazard on each row."""
+        """Each hazard on each row: 1 where it is met, 0 where not.
+
+        NaN where that hangs on what was never charted: what fills such a gap is a guess.
+        """
         needed = {column for rule in self._hazards.values() for column in rule.columns}
         values = self.history.clinical(states, needed)
+        for name, gap in self.history.uncharted(states).items():
+            if name in values:
+                values[name] = np.where(gap.cpu().numpy(), np.nan, values[name])
         for j, (name, order) in enumerate(self.orders.orders.items()):
             values[name] = order.scale.inverse(doses[:, j].cpu().numpy())
         return {
-            name: torch.from_numpy(rule.numpy(values) == 1).to(states.device)
+            name: torch.from_numpy(rule.numpy(values)).to(states.device)
             for name, rule in self._hazards.items()
         }
+
+    @torch.no_grad()
+    def _dangers(
+        self, states: torch.Tensor, doses: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Whether any hazard is met; whether too little was ever charted to judge."""
+        met = torch.zeros(len(states), dtype=torch.bool, device=states.device)
+        unknown = self._blank(states)
+        for value in self.hazards(states, doses).values():
+            met |= value == 1
+            unknown |= value.isnan()
+        return met, unknown
+
+    def _blank(self, states: torch.Tensor) -> torch.Tensor:
+        """Whether more is uncharted than ten patients tell of: filled in, it looks like anybody."""
+        gaps = torch.zeros(len(states), dtype=torch.int64, device=states.device)
+        made, uncharted = self.history.preparation, self.history.uncharted(states)
+        for name in made.watched:
+            gaps += uncharted[name]
+        return gaps > made.most_gaps
 
     @torch.no_grad()
     def rules(self, states: torch.Tensor, decided: Decisions) -> list[str | None]:
@@ -138,8 +163,12 @@ class Deployed:
         found: list[str | None] = [None] * len(states)
         if self.guardian is not None:
             found = list(self.guardian.rules(states, doses))
-        for name, met in self.hazards(states, doses).items():
-            for row in met.nonzero().squeeze(1).tolist():
+        hazards = self.hazards(states, doses)
+        unknown = self._dangers(states, doses)[1]
+        for row in unknown.nonzero().squeeze(1).tolist():
+            found[row] = NOT_CHARTED
+        for name, value in hazards.items():
+            for row in (value == 1).nonzero().squeeze(1).tolist():
                 found[row] = HAZARD + name
         for row, rule in zip(readable.tolist(), found, strict=True):
             said[row] = rule

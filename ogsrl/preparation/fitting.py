@@ -19,16 +19,16 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from ogsrl.constraints import attach_costs, attach_rewards
+from ogsrl.constraints import attach_costs, attach_rewards, hazard_rules
 from ogsrl.errors import PreparationError, SpecError
 from ogsrl.preparation.config import PrepareParams
-from ogsrl.preparation.coverage import cells
+from ogsrl.preparation.coverage import MIN_PATIENTS, cells
 from ogsrl.preparation.rows import Floats, TrainingRows
 from ogsrl.preparation.transforms import _FORWARD, ColumnTransform, DoseTransform
 from ogsrl.spec import Cohort, Static
 from ogsrl.trajectories import Stays
 
-FORMAT = 2
+FORMAT = 3
 KEYS = ("patient_id", "stay_id", "step", "site", "end", "died")
 Role = Literal["key", "state", "indicator", "dose", "given", "reward", "shaping", "cost"]
 
@@ -53,12 +53,20 @@ class Preparation:
     - dose: each dose under its own name, in [-1, 1], float32; NaN on a censored last row;
     - given: `given_<dose>`, the same dose in clinical units, float64;
     - reward: `reward`; shaping: `shaping`, if the cohort has one; cost: `cost_<constraint>`.
+
+    Attributes:
+        cohort: Whose file.
+        states: How each state column is filled and scaled.
+        doses: How each dose is scaled.
+        history_steps: Earlier steps in a state.
+        most_gaps: How many of `watched` ten training patients, or more, had uncharted at once.
     """
 
     cohort: Cohort
     states: dict[str, ColumnTransform]
     doses: dict[str, DoseTransform]
     history_steps: int
+    most_gaps: int = 0
 
     @cached_property
     def columns(self) -> tuple[PreparedColumn, ...]:
@@ -80,6 +88,11 @@ class Preparation:
     def indicators(self) -> tuple[str, ...]:
         """State columns that have a `missing_<column>` beside them."""
         return tuple(name for name, column in self.states.items() if column.indicator)
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """Columns with gaps, of those that the region or a hazard looks at."""
+        return tuple(name for name in guarding(self.cohort) if name in self.indicators)
 
     def names(self, *roles: Role) -> list[str]:
         """Names of the prepared columns of these roles, in order."""
@@ -160,6 +173,7 @@ class Preparation:
             "cohort": self.cohort.name,
             "version": self.cohort.version,
             "history_steps": self.history_steps,
+            "most_gaps": self.most_gaps,
             "states": [asdict(column) for column in self.states.values()],
             "doses": [asdict(dose) for dose in self.doses.values()],
         }
@@ -176,7 +190,7 @@ class Preparation:
             ]
             doses = [DoseTransform(**entry) for entry in content["doses"]]
             found = (content["format"], content["cohort"], content["version"])
-            steps = int(content["history_steps"])
+            steps, gaps = int(content["history_steps"]), int(content["most_gaps"])
         except (ValueError, TypeError, KeyError):
             raise PreparationError(
                 "transforms.json: not what prepare writes; run prepare again"
@@ -188,7 +202,7 @@ class Preparation:
                 "transforms.json: written for another cohort, cohort version or format; "
                 "run prepare again"
             )
-        return cls(cohort, {c.name: c for c in states}, {d.name: d for d in doses}, steps)
+        return cls(cohort, {c.name: c for c in states}, {d.name: d for d in doses}, steps, gaps)
 
     def save(self, directory: Path) -> None:
         """Write transforms.json."""
@@ -224,7 +238,8 @@ def fit(rows: TrainingRows, cohort: Cohort, params: PrepareParams) -> Preparatio
         name: DoseTransform(name, action.transform, *action.range)
         for name, action in cohort.actions.items()
     }
-    preparation = Preparation(cohort, states, doses, params.history_steps)
+    gaps = _most_gaps(rows, cohort, params.history_steps)
+    preparation = Preparation(cohort, states, doses, params.history_steps, gaps)
     names = [column.name for column in preparation.columns]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -280,6 +295,29 @@ def _fit_column(name: str, column: Static, rows: TrainingRows) -> ColumnTransfor
                 f"{name}: values too large to be scaled; narrow its plausible range"
             )
     return ColumnTransform(**{**asdict(fitted), **changes})
+
+
+def guarding(cohort: Cohort) -> tuple[str, ...]:
+    """State columns that the region or a hazard looks at."""
+    hazards = [name for rule in hazard_rules(cohort).values() for name in rule.columns]
+    named = dict.fromkeys([*cohort.guardian.columns, *hazards])
+    return tuple(name for name in named if name in cohort.states)
+
+
+def _most_gaps(rows: TrainingRows, cohort: Cohort, history_steps: int) -> int:
+    """The most watched columns that some patients had uncharted at once.
+
+    Of the first step, when least is charted yet; of every row where a state knows no earlier one.
+    """
+    gaps = np.zeros(rows.stays.rows, np.int64)
+    for name in guarding(cohort):
+        gaps += np.isnan(rows.numpy(name))
+    patient = np.repeat(rows.patient, rows.stays.length)
+    if history_steps:
+        gaps, patient = gaps[rows.stays.start], rows.patient
+    most = np.zeros(rows.patients, np.int64)
+    np.maximum.at(most, patient, gaps)
+    return int(np.sort(most)[-MIN_PATIENTS]) if len(most) >= MIN_PATIENTS else 0
 
 
 def _shares(values: Floats, column: ColumnTransform, rows: TrainingRows) -> tuple[float, ...]:

@@ -131,6 +131,19 @@ class History:
         places = zip(made, self.place("current"), strict=True)
         return {n: made[n].inverse(states[:, i].cpu().numpy()) for n, i in places if n in wanted}
 
+    def uncharted(self, states: torch.Tensor) -> dict[str, torch.Tensor]:
+        """By column with gaps: whether it was never charted so far; its value there is a guess.
+
+        Without summaries: whether it is not charted now, since no more is known.
+        """
+        flags = self._among(states, "indicator") > 0.5
+        found = {name: flags[:, i] for i, name in enumerate(self.preparation.indicators)}
+        if self.summaries:
+            never = 1 - 0.5 / self.preparation.cohort.max_steps  # a step below it was charted
+            since = self._among(states, "since") > never
+            found |= {name: since[:, i] for i, name in enumerate(self._dated)}
+        return found
+
     def build(self, prepared: pd.DataFrame, stays: Stays | None = None) -> Singles:
         """The state of every row of whole prepared stays, as one matrix with columns `names`."""
         stays = stays or Stays.of(prepared["stay_id"])

@@ -19,6 +19,7 @@ import pandas as pd
 from ogsrl.constraints import constraint_rules, hazard_rules
 from ogsrl.errors import QueryError
 from ogsrl.preparation import Preparation
+from ogsrl.preparation.fitting import guarding
 from ogsrl.spec import Cohort
 from ogsrl.trajectories import Stays
 
@@ -73,6 +74,7 @@ class Request:
         stay = _stays(sent, wrong)
         made = _numbers(frame, cohort, wrong)
         _allowed(made, cohort, wrong)
+        _as_in_training(made, preparation, wrong)
         _told(wrong)
         order = np.lexsort((made[STEP], stay))
         made = {name: values[order] for name, values in made.items()}
@@ -205,6 +207,15 @@ def _allowed(made: dict[str, Floats], cohort: Cohort, wrong: list[str]) -> None:
         gaps = int(np.isnan(values).sum()) if column.missing == "never" else 0
         if gaps:
             wrong.append(f"{name}: {gaps} rows without it; it must be known in every row")
+
+
+def _as_in_training(made: dict[str, Floats], preparation: Preparation, wrong: list[str]) -> None:
+    """No gap in what guards where no training patient had one: nothing marks it in a state."""
+    for name in guarding(preparation.cohort):
+        gaps = int(np.isnan(made[name]).sum())
+        known = preparation.cohort.states[name].missing == "never"  # told already
+        if gaps and not known and name not in preparation.indicators:
+            wrong.append(f"{name}: {gaps} gaps, and no patient that it learned from had one")
 
 
 def _whole(step: Floats, stays: Stays, cohort: Cohort, wrong: list[str]) -> None:

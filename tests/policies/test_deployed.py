@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from ogsrl.guardian.christoffel import ChristoffelGuardian
 from ogsrl.guardian.protocol import Rows
 from ogsrl.policies.actors import ConstantActor
-from ogsrl.policies.deployed import NO_POLICY, NOT_A_NUMBER, Deployed
+from ogsrl.policies.deployed import NO_POLICY, NOT_A_NUMBER, NOT_CHARTED, Deployed
 from ogsrl.preparation.history import History
 from tests.guardian.cohorts import guarded, simulated
 
@@ -48,6 +49,53 @@ def test_the_verdict_is_the_guardians_on_the_dose_as_ordered(
     assert 0 < float(decided.deferred.float().mean()) < 1
 
 
+def test_a_patient_of_whom_too_little_is_charted_is_left_to_the_clinician(
+    history: History, guardian: ChristoffelGuardian, fresh: Rows
+) -> None:
+    deployed = Deployed.of(ConstantActor((0.0, -0.6)), guardian, history)
+    before = deployed.decide(fresh.states, torch.Generator())
+    uncharted = history.uncharted(fresh.states)
+    watched, most = history.preparation.watched, history.preparation.most_gaps
+    gaps = torch.stack([uncharted[name] for name in watched]).sum(0)
+    assert 0 < most < len(watched)
+    assert float((gaps > most).float().mean()) < 0.01, "patients like those it learned from"
+    first = fresh.states[:, history.names.index("share(step)")] == 0
+    blank = fresh.states[first].clone()
+    for name in history.preparation.indicators:  # filled as a gap is, and looking like anybody
+        fill = history.preparation.states[name].fill
+        scaled = history.preparation.states[name].forward(np.array([fill or 0.0]))[0]
+        for role in ("{}", "min({})", "max({})", "mean({})"):
+            if role.format(name) in history.names:
+                blank[:, history.names.index(role.format(name))] = float(scaled)
+        for role in ("missing_{}", "since({})"):
+            if role.format(name) in history.names:
+                blank[:, history.names.index(role.format(name))] = 1.0
+    supported = guardian.supported(blank, before.doses[first])
+    assert float(supported.float().mean()) > 0.5, "the region alone lets a blank chart through"
+    decided = deployed.decide(blank, torch.Generator())
+    assert bool(decided.deferred.all())
+    assert {*deployed.rules(blank, decided)} <= {NOT_CHARTED, "hazard:untreated_hypotension"}
+
+
+def test_a_hazard_that_hangs_on_what_was_never_charted_is_deferred(
+    history: History, fresh: Rows
+) -> None:
+    nothing = Deployed.of(ConstantActor((-1.0, -1.0)), None, history)
+    states = fresh.states[:200].clone()
+    states[:, [history.names.index(n) for n in history.names if n.startswith("since(")]] = 0.0
+    charted = nothing.decide(states, torch.Generator()).deferred
+    states[:, history.names.index("since(map)")] = 1.0
+    decided = nothing.decide(states, torch.Generator())
+    assert float(charted.float().mean()) < 0.5
+    untreated = (decided.doses == -1).all(1)
+    assert float(untreated.float().mean()) > 0.5
+    assert bool(decided.deferred[untreated].all()), "safe only at pressures not known"
+    assert not bool(decided.hazard.any())
+    assert {*nothing.rules(states, decided)} == {NOT_CHARTED, None}
+    plenty = Deployed.of(ConstantActor((0.0, -0.6)), None, history)
+    assert not bool(plenty.decide(states, torch.Generator()).deferred.any())
+
+
 def test_a_hazard_is_deferred_though_the_data_support_it(history: History, fresh: Rows) -> None:
     nothing = Deployed.of(ConstantActor((-1.0, -1.0)), None, history)
     decided = nothing.decide(fresh.states, torch.Generator())
@@ -61,9 +109,11 @@ def test_a_hazard_is_deferred_though_the_data_support_it(history: History, fresh
     fluid, pressor = (s.inverse(decided.doses[:, j].numpy()) for j, s in enumerate(scales))
     untreated = (chart["map"] < 55) & (fluid <= 80) & (pressor == 0)
     dry = (chart["map"] <= 55) & (chart["cvp"] <= 5) & (fluid == 0)
-    assert decided.deferred.tolist() == (untreated | dry).tolist()
+    assert decided.hazard.tolist() == (untreated | dry).tolist()
     assert bool(untreated.any())
-    assert torch.equal(decided.hazard, decided.deferred)
+    beyond = decided.deferred & ~decided.hazard  # where pressures were never charted
+    assert bool(decided.deferred[decided.hazard].all())
+    assert float(beyond.float().mean()) < 0.01
     rules = nothing.rules(fresh.states, decided)
     told = {rule for rule, met in zip(rules, decided.hazard.tolist(), strict=True) if met}
     assert told
