@@ -18,7 +18,7 @@ import click
 import pandas as pd
 
 from ogsrl.errors import DEFECT, OgsrlError, SourceError, without_values
-from ogsrl.spec import CohortFileError, load_cohort
+from ogsrl.spec import Cohort, CohortFileError, load_cohort
 from ogsrl.spec.draft import draft
 from ogsrl.spec.hints import hints
 from ogsrl.spec.show import show
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MISTAKE = 2
 _DRAFT_ROWS = 500_000
 _PATH = click.Path(path_type=Path)
+_IDS = ("stay_id", "patient_id")
 
 
 class OgsrlGroup(click.Group):
@@ -127,7 +128,10 @@ def spec_draft(file: Path, name: str | None, doses: tuple[str, ...], out: Path |
 
 
 def _read_table(file: Path, most: int | None) -> pd.DataFrame:
-    """The first rows of a table, or all of it, without its cells in any error."""
+    """The first rows of a table, or all of it, without its cells in any error.
+
+    Ids are text whatever they look like: 007 is not 7, and NA is somebody.
+    """
     if not file.is_file():
         raise SourceError(f"{file}: no such file")
     try:
@@ -137,7 +141,21 @@ def _read_table(file: Path, most: int | None) -> pd.DataFrame:
         with file.open(encoding="utf-8-sig") as stream:
             header = stream.readline()
         separator = max(",;\t|", key=header.count)
-        return pd.read_csv(file, sep=separator, nrows=most, encoding="utf-8-sig")
+        utf = "utf-8-sig"
+        rows = pd.read_csv(file, sep=separator, nrows=most, encoding=utf, low_memory=False)
+        ids = pd.read_csv(
+            file,
+            sep=separator,
+            nrows=most,
+            encoding=utf,
+            usecols=lambda name: name in _IDS,
+            dtype=str,
+            keep_default_na=False,
+            na_values=[""],
+        )
+        for name in ids:
+            rows[name] = ids[name].to_numpy()
+        return rows
     except Exception:
         raise SourceError(
             f"{file}: not a readable CSV (UTF-8, one header line) or parquet file"
@@ -206,6 +224,8 @@ def query(
 
     asked = Model.load(_folder(model))
     rows = _read_table(cohort, None)
+    if cohort.suffix.lower() != ".parquet":
+        rows = _numbers_told(rows, asked.cohort)
     if stay is not None:
         rows = _of_stay(rows, stay, cohort)
     answers = ask(asked, rows, similar=similar)
@@ -284,6 +304,22 @@ def _registry() -> Registry:
 def _folder(model: str) -> Path:
     """Of a model by its registered name, or itself."""
     return _registry().folder(model) if model.startswith("models:") else Path(model)
+
+
+def _numbers_told(rows: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
+    """Rows of a CSV, where one bad cell makes text of a whole column: numbers again where they are.
+
+    What is wrong stays as it is, and so does a level's name.
+    """
+    states = {name: column.levels for name, column in cohort.states.items()}
+    levels = {"step": (), **states, **{n: action.levels for n, action in cohort.actions.items()}}
+    made = {}
+    for name in rows.columns.intersection([*levels]):
+        if pd.api.types.is_string_dtype(rows[name]):
+            numbers = pd.to_numeric(rows[name], errors="coerce")
+            told = numbers.notna() & ~rows[name].isin(levels[name])
+            made[name] = rows[name].astype(object).mask(told, numbers)
+    return rows.assign(**made)
 
 
 def _of_stay(rows: pd.DataFrame, stay: str, file: Path) -> pd.DataFrame:

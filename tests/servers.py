@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PATIENCE = 90
 
@@ -26,16 +26,20 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(words: Sequence[str], port: int, ready: str = "/ping") -> Iterator[str]:
-    """A program of this environment that serves on this port; its address, once it answers."""
+def serving(
+    words: Sequence[str], port: int, ready: str = "/ping", log: Path | None = None
+) -> Iterator[str]:
+    """A program of this environment that serves on this port; its address, once it answers.
+
+    Args:
+        words: Of the command.
+        port: Where it listens.
+        ready: A page that it answers once it is ready.
+        log: Where all that it prints goes; None: nowhere.
+    """
     home = Path(sys.executable).parent
-    server = subprocess.Popen(
-        [str(home / words[0]), *words[1:]],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PATH": f"{home}:{os.environ['PATH']}"},
-        start_new_session=True,
-    )
+    with (log or Path(os.devnull)).open("ab") as printed:
+        server = _started([str(home / words[0]), *words[1:]], home, printed)
     address = f"http://127.0.0.1:{port}"
 
     def up() -> bool:
@@ -52,6 +56,16 @@ def serving(words: Sequence[str], port: int, ready: str = "/ping") -> Iterator[s
             server.wait(timeout=20)
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
+
+
+def _started(words: list[str], home: Path, printed: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        words,
+        stdout=printed,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "PATH": f"{home}:{os.environ['PATH']}"},
+        start_new_session=True,
+    )
 
 
 def posted(address: str, body: bytes) -> tuple[int, str]:

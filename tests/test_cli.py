@@ -179,3 +179,52 @@ def test_what_cannot_be_asked_is_a_mistake_without_a_row(
     found = CliRunner().invoke(main, ["query", "--model", "models:/none@champion", "--cohort", "x"])
     assert found.exit_code == 2
     assert "no such model" in found.output
+
+
+def test_a_stay_is_named_as_its_file_names_it(
+    models: Path, rows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = ["007", "7", "07", "NA", "12E4"]
+    first = rows[rows["stay_id"].isin(rows["stay_id"].unique()[: len(odd)])]
+    named = first.assign(
+        stay_id=first["stay_id"].map(dict(zip(first["stay_id"].unique(), odd, strict=True))),
+        patient_id="01",
+    )
+    named.to_csv("rows.csv", index=False)
+    named.to_parquet("rows.parquet")
+    answers = []
+    for kind in ("csv", "parquet"):
+        words = ["query", "--model", str(models), "--cohort", f"rows.{kind}", "--out"]
+        found = CliRunner().invoke(main, [*words, f"{kind}.parquet"])
+        assert found.exit_code == 0, found.output
+        answers.append(pd.read_parquet(f"{kind}.parquet"))
+    pd.testing.assert_frame_equal(*answers)
+    assert answers[0]["stay_id"].tolist() == named["stay_id"].tolist()
+    words = ["query", "--model", str(models), "--cohort", "rows.csv", "--json", "--stay"]
+    found = CliRunner().invoke(main, [*words, "007"])
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.output)["rows"] == (named["stay_id"] == "007").sum()
+    named.assign(stay_id=named["stay_id"].where(named["step"] > 0, "")).to_csv("gap.csv")
+    found = CliRunner().invoke(main, ["query", "--model", str(models), "--cohort", "gap.csv"])
+    assert "stay_id: 5 rows without a stay" in found.output
+
+
+def test_of_a_column_only_cells_that_are_no_numbers_are_wrong(
+    models: Path, rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.csv"
+    words = ["query", "--model", str(models), "--cohort", str(file)]
+    few = rows.head(41).astype({"map": object, "female": object})
+    few.loc[few.index[3], "map"] = "1,5"
+    few.loc[few.index[4], "map"] = None
+    few.loc[few.index[5], "female"] = "MARKER7731"
+    few.to_csv(file, index=False)
+    found = CliRunner().invoke(main, words)
+    assert found.exit_code == 2
+    assert "map: 1 values are no numbers" in found.output
+    assert "female: 1 values are no numbers" in found.output
+    assert "1,5" not in found.output
+    assert "MARKER7731" not in found.output
+    few.to_csv(file, index=False, sep=";", decimal=",")
+    assert "lactate: " in CliRunner().invoke(main, words).output  # a decimal comma is no number

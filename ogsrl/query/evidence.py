@@ -1,7 +1,8 @@
 """How many patients were like this, what they were given and how they fared: cells of the region.
 
 Fitted and saved by the stage select on training patients, asked by query. A cell holds means of at
-least ten distinct patients, and nothing of fewer.
+least ten distinct patients, and nothing of fewer: what is told of those given a dose, or of those
+who died, is told of nobody or of ten.
 """
 
 from __future__ import annotations
@@ -43,9 +44,12 @@ class Evidence:
         width: Of each column, divided by.
         centers: (cells, columns).
         patients: (cells,) distinct training patients.
-        given: (cells, doses) share of steps in which a dose was given at all.
-        mean: (cells, doses) mean dose in clinical units, over all steps.
-        died: (cells,) share of patients who died; NaN where one to nine did, or survived.
+        given: (cells, doses) share of steps in which a dose was given at all; NaN where one to
+            nine patients were given it, or had a step without it.
+        mean: (cells, doses) mean dose in clinical units, over all steps; NaN there too, for
+            mean / given is the mean dose of those who were given it.
+        died: (cells,) share of patients who died, in hundredths; NaN where one to nine did, or
+            survived.
     """
 
     layout: Layout
@@ -79,14 +83,17 @@ class Evidence:
         size = len(made)
         steps = torch.bincount(cell, minlength=size).double()[:, None]
         summed = torch.zeros(size, given.shape[1], dtype=torch.float64)
+        share = summed.clone().index_add_(0, cell, (given > 0).double()) / steps
+        mean = summed.index_add_(0, cell, given) / steps
+        hidden = _few_apart(given > 0, cell, patient, size)
         return cls(
             layout,
             center,
             width,
             made,
             distinct_patients(cell, patient, size),
-            summed.clone().index_add_(0, cell, (given > 0).double()) / steps,
-            summed.clone().index_add_(0, cell, given) / steps,
+            share.masked_fill(hidden, torch.nan),
+            mean.masked_fill(hidden, torch.nan),
             _died(train, rows, cell, size),
         )
 
@@ -124,8 +131,38 @@ def _nearest(x: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
     return (x @ centers.T - centers.square().sum(1) / 2).argmax(1)
 
 
+def _patients(
+    which: torch.Tensor, cell: torch.Tensor, patient: torch.Tensor, size: int
+) -> torch.Tensor:
+    """How many different patients have one of these rows in each cell."""
+    if not bool(which.any()):
+        return torch.zeros(size, dtype=torch.int64)
+    return distinct_patients(cell[which], patient[which], size)
+
+
+def _few_apart(
+    given: torch.Tensor, cell: torch.Tensor, patient: torch.Tensor, size: int
+) -> torch.Tensor:
+    """Of each cell and dose: whether one to nine patients got it, or went a step without it.
+
+    >>> given = torch.tensor([[True, False]] + [[False, False]] * 19)
+    >>> nobody = torch.zeros(20, dtype=torch.int64)
+    >>> _few_apart(given, nobody, torch.arange(20), 1).tolist()
+    [[True, False]]
+    """
+    hidden = torch.zeros(size, given.shape[1], dtype=torch.bool)
+    for j, got in enumerate(given.T):
+        for which in (got, ~got):
+            count = _patients(which, cell, patient, size)
+            hidden[:, j] |= (count > 0) & (count < CELL_PATIENTS)
+    return hidden
+
+
 def _died(train: StayTensors, rows: torch.Tensor, cell: torch.Tensor, size: int) -> torch.Tensor:
-    """Share of each cell's patients with a known end who died."""
+    """Share of each cell's patients with a known end who died.
+
+    In hundredths: a fraction in full would tell out of how many, and so how few ends are unknown.
+    """
     nothing = torch.full((size,), torch.nan, dtype=torch.float64)
     if not tells_deaths(train.history.preparation.cohort):
         return nothing
@@ -136,12 +173,8 @@ def _died(train: StayTensors, rows: torch.Tensor, cell: torch.Tensor, size: int)
     known[train.patient[train.terminal]] = True
     whose = train.patient[rows]
 
-    def count(which: torch.Tensor) -> torch.Tensor:
-        some = which[whose]
-        if not bool(some.any()):
-            return torch.zeros(size, dtype=torch.int64)
-        return distinct_patients(cell[some], whose[some], size)
-
-    died, lived = count(dead), count(known & ~dead)
+    died = _patients(dead[whose], cell, whose, size)
+    lived = _patients((known & ~dead)[whose], cell, whose, size)
     told = (died >= CELL_PATIENTS) & (lived >= CELL_PATIENTS)
-    return torch.where(told, died / (died + lived).clip(min=1), nothing)
+    share = died.double() / (died + lived).clip(min=1)
+    return torch.where(told, share.round(decimals=2), nothing)

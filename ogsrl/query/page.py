@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from ogsrl.evaluation.quantities import VALUE
 from ogsrl.figures.query import stay_course
 from ogsrl.figures.style import save_svg
 from ogsrl.query.answer import DEFER, column_of
@@ -65,6 +67,7 @@ def stay_page(model: Model, rows: pd.DataFrame, answers: pd.DataFrame, name: str
         picture=Markup(svg[svg.index("<svg") :]),
         steps=[_step(model, hour, rows.iloc[i], answers.iloc[i]) for i, hour in enumerate(hours)],
         expected=_labels(model),
+        value=model.predictions is not None and VALUE in model.predictions.names,
         deferred=sum(deferred),
     )
 
@@ -93,7 +96,7 @@ def _step(model: Model, hour: float, row: Any, answer: Any) -> dict[str, Any]:
         "reason": answer["reason"],
         "expected": [
             tuple(
-                _interval(*(answer[f"{prefix}{column_of(q)}{end}"] for end in ("", "_lo", "_hi")))
+                _interval(q, [answer[f"{prefix}{column_of(q)}{end}"] for end in ("", "_lo", "_hi")])
                 for prefix in ("", "clinician_")
             )
             for q in names
@@ -110,5 +113,18 @@ def _dose(value: Any) -> str:
     return "" if value is None or pd.isna(value) else f"{float(value):g}"
 
 
-def _interval(value: float, low: float, high: float) -> str:
-    return f"{value:.1%} ({low:.1%} to {high:.1%})"
+def _interval(quantity: str, told: Sequence[Any]) -> str:
+    """A share in percent, a value in the units of its rewards.
+
+    >>> _interval("cost:hypoxia", [0.12, 0.1, 0.15]), _interval("value", [-3.2, -4, -2])
+    ('12.0% (10.0% to 15.0%)', '-3.2 (-4 to -2)')
+    """
+    if any(pd.isna(one) for one in told):
+        return "not known"
+    write = _plain if quantity == VALUE else "{:.1%}".format
+    value, low, high = (write(float(one)) for one in told)
+    return f"{value} ({low} to {high})"
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
