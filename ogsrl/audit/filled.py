@@ -258,6 +258,8 @@ def _region(evidence: Evidence) -> Region:
     alarms = (report.get("false_alarm") or {}).get("steps")
     alpha = report.get("alpha")
     promise = "none: it refuses everything"
+    if report["status"] == "ready":
+        promise = "nothing of how much it refuses"
     if report["status"] == "ready" and alpha is not None:
         promise = f"on average at most {alpha:.0%} of a new patient's steps are refused"
     return Region(

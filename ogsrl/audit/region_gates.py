@@ -20,8 +20,11 @@ def _false_alarms(evidence: Evidence) -> Found:
         )
     alarms = report["false_alarm"]
     steps, alpha = alarms["steps"], alarms["alpha"]
-    if steps is None:
+    if steps is None or steps["estimate"] is None:
         return Found("too few validation patients to count false alarms")
+    if alpha is None:
+        share = f"{steps['estimate']:.1%} ({steps['lo']:.1%} to {steps['hi']:.1%})"
+        return Found(f"it promises nothing; {share} of clinicians' steps are refused", idle=True)
     return Found(
         f"{steps['estimate']:.1%} of clinicians' steps are refused ({steps['lo']:.1%} to "
         f"{steps['hi']:.1%}); promised: at most {alpha:.0%}, {_kept(steps, alpha)}",

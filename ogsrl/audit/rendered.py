@@ -89,8 +89,8 @@ def _interval(gate: GateLine) -> str:
     if gate.estimate is None:
         return ""
     if gate.lo is None or gate.hi is None:
-        return f"{gate.estimate:.4g}"
-    return f"{gate.estimate:.4g} ({gate.lo:.4g} to {gate.hi:.4g})"
+        return f"{gate.estimate:.3g}"
+    return f"{gate.estimate:.3g} ({gate.lo:.3g} to {gate.hi:.3g})"
 
 
 def _share(value: float | None) -> str:
