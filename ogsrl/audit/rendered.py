@@ -55,7 +55,8 @@ def environment(*, escape: bool) -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    made.filters |= {"number": number, "share": _share, "cell": _cell, "limit": _limit, "interval": _interval}
+    made.filters |= {"number": number, "share": _share, "cell": _cell}
+    made.filters |= {"limit": _limit, "interval": _interval}
     made.globals["signs"] = SIGNS
     return made
 

@@ -102,7 +102,12 @@ def clean() -> Evidence:
     return Evidence(
         cohort=sepsis(),
         ingest={"source": {"kind": "simulator"}, "table": {"sha256": "ab" * 32}},
-        validation={"passed": True, "errors": 0, "rules": [], "quarantine": {"stays": 0, "share": 0.0}},
+        validation={
+            "passed": True,
+            "errors": 0,
+            "rules": [],
+            "quarantine": {"stays": 0, "share": 0.0},
+        },
         dataset={
             "leakage": leakage(),
             "attrition": [{"step": "simulated", "patients": 20_000, "stays": 21_010}],

@@ -55,9 +55,7 @@ def planted(mortality: Mapping[str, torch.Tensor | float]) -> Evaluation:
         name: {**each, "mortality": apart + torch.zeros_like(like) + mortality[name]}
         for name, each in shared.fqe.first_values.items()
     }
-    return replace(
-        fitted(), shared=replace(shared, fqe=replace(shared.fqe, first_values=values))
-    )
+    return replace(fitted(), shared=replace(shared, fqe=replace(shared.fqe, first_values=values)))
 
 
 def halves() -> Grouping:
