@@ -9,6 +9,7 @@ from ogsrl.audit.evidence import Evidence
 from ogsrl.audit.gate import Found, Gate
 
 NOBODY = "nobody was put forward"
+GAMMA = "Gamma: by how many times what nobody recorded may have changed the chance of a dose"
 #: A subgroup's advantage below this is named on the card's first page.
 NAMED = -0.02
 
@@ -137,7 +138,7 @@ def _confounding(evidence: Evidence) -> Found:
     whole, first = _withstood(evidence, "whole_stay"), _withstood(evidence, "first_dose")
     said = (
         f"of the whole stay `{word}` is said{whole}; of the first dose "
-        f"`{told['first_dose.word']}`{first}{beside}"
+        f"`{told['first_dose.word']}`{first}{beside} ({GAMMA})"
     )
     withstood = evidence.told("selected.sensitivity.whole_stay.withstood_gamma")
     return Found(said, withstood if word == "better" else 1.0)

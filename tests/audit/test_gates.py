@@ -273,3 +273,18 @@ def test_few_stays_in_quarantine_are_not_counted() -> None:
     said = judged(replace(clean(), validation=aside)).said("contract")
     assert "fewer than 10 stays in quarantine" in said
     assert "0.5%" not in said
+
+
+def test_a_guardian_that_promises_nothing_is_not_asked_and_an_uncounted_one_fails() -> None:
+    before = clean()
+    steps = before.guardian["false_alarm"]["steps"]
+
+    def found(alpha: float | None, steps: dict[str, Any]) -> Audit:
+        alarms = {"alpha": alpha, "steps": steps}
+        return judged(replace(before, guardian={**before.guardian, "false_alarm": alarms}))
+
+    silent = found(None, steps)
+    assert "false_alarms" in silent.of("not asked")
+    assert "promises nothing; 5.0% (4.6% to 5.3%)" in silent.said("false_alarms")
+    hidden = dict.fromkeys(("estimate", "lo", "hi"))
+    assert found(0.05, hidden).of("failed") == ("false_alarms",)
