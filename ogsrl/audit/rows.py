@@ -2,10 +2,11 @@
 
 Called by the stage audit. Lengths tell nothing: tables of learned cells are as long as some part by
 chance, and rows may lack one, lie flat or stand in JSON. So values are compared: a learned number
-hardly ever equals a patient's to the last digit of a float32, and a row's numbers all do. What
-this cannot see: rows that were rounded, scaled anew or encoded as text, what a network memorised,
-fewer than `LEAST` values, and whole numbers, which are everywhere (counts, codes, orders), unless
-a complete column of a part is there.
+hardly ever equals a patient's to the last digit of a float32, and a row's numbers all do. Whole
+numbers are everywhere (counts, codes, orders); they, and values that were scaled anew, are seen
+where a complete column of a part is there, in any order. What this cannot see: rows that were
+rounded or encoded as text, some of them scaled anew, what a network memorised (embeddings), and
+fewer than `LEAST` values.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from ogsrl.trajectories import Stays
 #: So many different values, and such a share of an array's, are no coincidence: networks and means
 #: over ten patients share at most .07 of their values with the default cohort, rows all.
 LEAST, SHARE = 20, 0.2
-#: A column of fewer different whole numbers is any mask or count.
+#: A column of fewer different values is any mask or count.
 FEW_VALUES = 3
+#: In deviations: sorted columns of different things are further apart.
+NEAR = 1e-4
 
 Array = npt.NDArray[np.float32]
 
@@ -76,10 +79,10 @@ class _Patients:
                 column = part[name].to_numpy(np.float32)
                 different = np.unique(column)
                 values.append(_fractions(different))
-                if len(values[-1]) or len(different) < FEW_VALUES:
-                    continue
-                for rows in (column, column[stays.start], column[stays.start + stays.length - 1]):
-                    columns[len(rows)].append(np.sort(rows))
+                last = stays.start + stays.length - 1
+                for rows in (column, column[stays.start], column[last]):
+                    if len(np.unique(rows)) >= FEW_VALUES:
+                        columns[len(rows)].append(_shape(rows[:, None]))
         return cls(np.unique(np.concatenate(values)), columns, frozenset(names))
 
     def are_in(self, held: Array | frozenset[str]) -> bool:
@@ -90,15 +93,23 @@ class _Patients:
         same = int(np.isin(different, self.values).sum())
         if same >= LEAST and same >= SHARE * len(different):
             return True
-        return any(self._whole(held, axis) for axis in range(held.ndim))
+        return any(self._complete(held, axis) for axis in range(held.ndim))
 
-    def _whole(self, held: Array, axis: int) -> bool:
+    def _complete(self, held: Array, axis: int) -> bool:
         """Whether a column along this axis is one of a part, in any order."""
         known = self.columns.get(held.shape[axis], ()) if held.shape[axis] >= LEAST else ()
         if not known:
             return False
-        sides = np.sort(np.moveaxis(held, axis, 0).reshape(held.shape[axis], -1), axis=0)
-        return any(bool((sides == one[:, None]).all(0).any()) for one in known)
+        sides = _shape(np.moveaxis(held, axis, 0).reshape(held.shape[axis], -1))
+        return any(bool((np.abs(sides - one) < NEAR).all(0).any()) for one in known)
+
+
+def _shape(columns: Array) -> Array:
+    """Each column sorted, whatever its unit."""
+    ordered = np.sort(columns, axis=0).astype(np.float64)
+    spread = ordered.std(0)
+    shape = (ordered - ordered.mean(0)) / np.where(spread > 0, spread, 1.0)
+    return np.asarray(shape, np.float32)
 
 
 def _fractions(values: Array) -> Array:

@@ -104,6 +104,13 @@ def test_a_whole_column_of_whole_numbers_is_found_and_a_mask_is_not(tmp_path: Pa
     assert found(model(tmp_path, cells=by_stay)) == ["guardian/weights.safetensors: cells"]
 
 
+def test_a_whole_column_is_found_in_any_unit(tmp_path: Path) -> None:
+    scaled = 1000 + 250 * table()[200:].astype(np.float64)
+    assert found(model(tmp_path, cells=scaled)) == ["guardian/weights.safetensors: cells"]
+    noisy = scaled + np.random.default_rng(2).normal(scale=25, size=scaled.shape)
+    assert found(model(tmp_path, cells=noisy)) == []
+
+
 @pytest.mark.parametrize(
     ("name", "write"),
     [
