@@ -18,6 +18,7 @@ from ogsrl.audit.filled import filled
 from ogsrl.audit.rendered import PICTURES, html, markdown
 from ogsrl.audit.rows import with_rows
 from ogsrl.errors import OgsrlError
+from ogsrl.preparation import PARTS
 from pipelines import ledger
 from pipelines.parts import load_frame
 from pipelines.stage import Stage, write_json, write_text
@@ -44,9 +45,13 @@ def run(stage: Stage) -> None:
     write_json(stage.report("card.json"), card.model_dump(mode="json"))
     write_text(stage.report("card.md"), markdown(card))
     write_text(stage.report("card.html"), html(card, pictures))
-    stage.say(f"{found.verdict}: {len(found.of('passed'))} of {len(found.gates)} gates passed")
+    idle = found.of("not asked")
+    stage.say(
+        f"{found.verdict}: {len(found.of('passed'))} of {found.asked} gates passed"
+        + (f"; not asked: {', '.join(idle)}" if idle else "")
+    )
     for one in found.gates:
-        if one.verdict != "passed":
+        if one.verdict in ("failed", "undecided"):
             stage.say(f"{one.gate.name}: {one.verdict}: {one.said}")
 
 
@@ -63,8 +68,8 @@ def evidence(stage: Stage) -> Evidence:
     )
     reports = {name: _read(stage.report(f"{name}.json")) for name in names}
     algorithms = stage.params.train.algorithms
-    test_set = ledger.patients_hash(load_frame(stage, "test"))
-    parts = reports["dataset"]["parts"].values()
+    parts = {part: load_frame(stage, part) for part in PARTS}
+    test_set = ledger.patients_hash(parts["test"])
     rows = pd.read_parquet(stage.report("evaluation.parquet"))
     rows = rows.astype(object).where(rows.notna(), None)
     return Evidence(
@@ -83,7 +88,7 @@ def evidence(stage: Stage) -> Evidence:
         uses=sum(one.test_set == test_set for one in ledger.measured(stage)),
         with_rows=with_rows(
             {name: stage.model(name) for name in MODEL},
-            {int(count) for part in parts for count in part.values()},
+            list(parts.values()),
         ),
     )
 

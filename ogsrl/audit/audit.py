@@ -12,7 +12,7 @@ from typing import Any
 from ogsrl.audit import data_gates, effect_gates, region_gates, safety_gates
 from ogsrl.audit.config import AuditParams
 from ogsrl.audit.evidence import Evidence
-from ogsrl.audit.gate import Gate, Judged, Verdict
+from ogsrl.audit.gate import Gate, GateVerdict, Judged, Verdict
 
 #: In the order in which a person reads them.
 GATES: Mapping[str, Gate] = {
@@ -35,15 +35,20 @@ class Audit:
 
     @property
     def verdict(self) -> Verdict:
-        """Failed if any gate is; else undecided if any is."""
+        """Failed if any gate is; else undecided if any is. What was not asked says nothing."""
         verdicts = {one.verdict for one in self.gates}
         if "failed" in verdicts:
             return "failed"
         return "undecided" if "undecided" in verdicts else "passed"
 
-    def of(self, verdict: Verdict) -> tuple[str, ...]:
+    def of(self, verdict: GateVerdict) -> tuple[str, ...]:
         """Names of gates with this verdict."""
         return tuple(one.gate.name for one in self.gates if one.verdict == verdict)
+
+    @property
+    def asked(self) -> int:
+        """How many gates asked anything."""
+        return len(self.gates) - len(self.of("not asked"))
 
     def said(self, name: str) -> str:
         """What a gate found, in words."""
@@ -55,6 +60,7 @@ class Audit:
             "verdict": self.verdict,
             "failed": list(self.of("failed")),
             "undecided": list(self.of("undecided")),
+            "not_asked": list(self.of("not asked")),
             "loosened": [one.gate.name for one in self.gates if one.loosened],
             "gates": [one.plain() for one in self.gates],
         }

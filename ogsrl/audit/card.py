@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ogsrl.audit.gate import Verdict
+from ogsrl.audit.gate import GateVerdict, Verdict
 
 #: What is shown where the cohort file says nothing.
 NOT_STATED = "not stated"
@@ -40,6 +40,7 @@ class FirstPage(Part):
     refuses: str
     failed: tuple[str, ...]
     undecided: tuple[str, ...]
+    not_asked: tuple[str, ...] = ()
     looks_worse_for: tuple[str, ...]
     loosened: tuple[str, ...]
 
@@ -211,9 +212,12 @@ class GateLine(Part):
     name: str
     title: str
     why: str
-    verdict: Verdict
+    verdict: GateVerdict
     said: str
-    measured: float | None
+    measured: float | None = Field(description="What is compared with the limit.")
+    estimate: float | None = None
+    lo: float | None = None
+    hi: float | None = None
     relation: str
     limit: float
     default_limit: float

@@ -5,8 +5,36 @@ Registered in `ogsrl.audit.audit`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from ogsrl.audit.evidence import Evidence
 from ogsrl.audit.gate import Found, Gate
+from ogsrl.evaluation.quantities import tells_deaths
+from ogsrl.preparation.coverage import MIN_PATIENTS
+from ogsrl.preparation.leakage import KINDS
+from ogsrl.preparation.leakage.overlap import MIN_NUMERIC
+from ogsrl.spec import Cohort
+
+
+def _no_outcome(cohort: Cohort) -> bool:
+    return cohort.outcome is None
+
+
+def _few_numeric(cohort: Cohort) -> bool:
+    return sum(one.kind == "numeric" for one in cohort.observations.values()) < MIN_NUMERIC
+
+
+#: Checks of leakage that may rest, and of which cohorts; all others must be run.
+MAY_REST: Mapping[str, Callable[[Cohort], bool]] = {
+    "laboratory_times": lambda _: True,  # no table shows them
+    "filled_before": lambda _: True,  # rests alone only where no column has levels enough
+    "copied_stays": _few_numeric,
+    "next_value": lambda cohort: len(cohort.observations) < 2,
+    "state_from_outcome": _no_outcome,
+    "outcome_from_all_columns": _no_outcome,
+    "outcome_at_first_step": _no_outcome,
+    "outcome_from_missingness": _no_outcome,
+}
 
 
 def _contract(evidence: Evidence) -> Found:
@@ -20,29 +48,50 @@ def _contract(evidence: Evidence) -> Found:
     )
     if not evidence.validation["passed"]:
         return Found(f"{told}; validation did not pass")
-    return Found(f"{told}; {aside['share']:.1%} of stays in quarantine", float(count))
+    stays = aside["stays"]
+    share = f"{aside['share']:.1%} of" if stays >= MIN_PATIENTS else f"fewer than {MIN_PATIENTS}"
+    return Found(f"{told}; {share if stays else 'no'} stays in quarantine", float(count))
 
 
 def _leakage(evidence: Evidence) -> Found:
     checks = evidence.dataset.get("leakage", [])
     leaks = sorted({one["check"] for one in checks if one["status"] == "leak"})
     unsure = sorted({one["check"] for one in checks if one["status"] == "warning"})
-    idle = sorted({one["check"] for one in checks if one["status"] == "not run"})
+    resting = {one["check"] for one in checks if one["status"] == "not run"}
+    excused = {name for name in resting if MAY_REST.get(name, _never)(evidence.cohort)}
+    missing = resting - excused | set(KINDS) - {one["kind"] for one in checks}
     run = len(checks) - sum(one["status"] == "not run" for one in checks)
     told = f"{run} of {len(checks)} checks were run, {len(leaks)} found a leak"
-    for what, names in (("leaks", leaks), ("to be looked at", unsure), ("not run", idle)):
+    for what, names in (
+        ("leaks", leaks),
+        ("to be looked at", unsure),
+        ("not run", sorted(missing)),
+        ("cannot be run on such a table", sorted(excused)),
+    ):
         told += f"; {what}: {', '.join(names)}" if names else ""
-    return Found(told, float(len(leaks)) if run else None)
+    if missing:
+        return Found(told)
+    if not leaks and not any(one["status"] == "clean" for one in checks):
+        return Found(f"{told}; none is clean")
+    return Found(told, float(len(leaks)))
+
+
+def _never(_: Cohort) -> bool:
+    return False
 
 
 def _outcomes(evidence: Evidence) -> Found:
+    if not tells_deaths(evidence.cohort):
+        return Found("the cohort file tells of no deaths", idle=True)
+    if not evidence.cohort.subgroups:
+        return Found("the cohort file names no subgroup", idle=True)
     if not evidence.measured:
         return Found(evidence.few)
     groups = evidence.under("selected.groups.")
     told = [name.removesuffix(".untold") for name in groups if name.endswith(".untold")]
     known = [number for number in told if groups[f"{number}.untold"] is not None]
     if not known:
-        return Found("deaths are not known, or no subgroup is large enough", 0.0)
+        return Found("every subgroup is of too few patients")
     dark = [number for number in known if groups[f"{number}.untold"]]
     named = "; ".join(f"{groups[f'{n}.label']} {groups[f'{n}.group']}" for n in dark)
     said = f"{len(dark)} of {len(known)} subgroups have surely less than a quarter of all deaths"

@@ -9,6 +9,7 @@ from ogsrl.audit.evidence import Evidence
 from ogsrl.audit.gate import Found, Gate
 
 NOBODY = "nobody was put forward"
+GAMMA = "Gamma: by how many times what nobody recorded may have changed the chance of a dose"
 #: A subgroup's advantage below this is named on the card's first page.
 NAMED = -0.02
 
@@ -49,7 +50,7 @@ def _cloning(evidence: Evidence) -> Found:
 
 def _subgroups(evidence: Evidence) -> Found:
     if not evidence.cohort.subgroups:
-        return Found("the cohort file names no subgroup", 0.0)
+        return Found("the cohort file names no subgroup", idle=True)
     if not evidence.measured:
         return Found(evidence.few)
     told = evidence.under("selected.groups.")
@@ -65,15 +66,18 @@ def _subgroups(evidence: Evidence) -> Found:
             f"{told[f'{n}.effective']:.0f}): {told[f'{n}.estimate']:+.4f}"
         )
 
-    worst = min(shown, key=lambda n: told[f"{n}.adjusted_hi"])
-    harmed = [name(n) for n in shown if told[f"{n}.harmed"]]
-    low = [name(n) for n in shown if told[f"{n}.estimate"] < NAMED and not told[f"{n}.harmed"]]
+    high = {n: told[f"{n}.adjusted_hi"] for n in shown}
+    worst = min(shown, key=lambda n: high[n])
+    harmed = [name(n) for n in shown if high[n] < 0]
+    low = [name(n) for n in shown if told[f"{n}.estimate"] < NAMED and high[n] >= 0]
+    few = [f"{told[f'{n}.label']} {told[f'{n}.group']}" for n in numbers if n not in shown]
     said = f"{len(shown)} subgroups, {len(harmed)} surely worse off"
     said += f": {'; '.join(harmed)}" if harmed else ""
     said += f"; looking worse off: {'; '.join(low)}" if low else ""
+    said += f"; of too few patients: {', '.join(few)}" if few else ""
     return Found(
         said,
-        compared=told[f"{worst}.adjusted_hi"],
+        compared=high[worst],
         estimate=told[f"{worst}.estimate"],
         low=told[f"{worst}.lo"],
         high=told[f"{worst}.hi"],
@@ -125,29 +129,33 @@ def _confounding(evidence: Evidence) -> Found:
         return Found(evidence.few)
     told = evidence.under("selected.sensitivity.")
     word = evidence.told(f"selected.{evidence.decisive}.gain.word")
-    tips, first = told["whole_stay.tipping_gamma"], told["first_dose.tipping_gamma"]
     strongest = [
         f"{key.split('.')[1]} {value:.2f}"
         for key, value in told.items()
         if key.startswith("recorded.") and key.endswith(".gamma")
     ]
     beside = f"; recorded columns come to: {', '.join(strongest)}" if strongest else ""
+    whole, first = _withstood(evidence, "whole_stay"), _withstood(evidence, "first_dose")
     said = (
-        f"of the whole stay `{word}` is said"
-        + (f" up to Gamma {tips:g}" if tips else "")
-        + f"; of the first dose `{told['first_dose.word']}`"
-        + (f" up to Gamma {first:g}" if first else "")
-        + beside
+        f"of the whole stay `{word}` is said{whole}; of the first dose "
+        f"`{told['first_dose.word']}`{first}{beside} ({GAMMA})"
     )
-    gammas = sorted({_gamma(key) for key in told if key.startswith("whole_stay.gamma_")})
-    withstood = 1.0
-    if word == "better":
-        withstood = tips if tips else gammas[-1]
-    return Found(said, withstood, withstood)
+    withstood = evidence.told("selected.sensitivity.whole_stay.withstood_gamma")
+    return Found(said, withstood if word == "better" else 1.0)
 
 
-def _gamma(key: str) -> float:
-    return float(key.split(".")[1].removeprefix("gamma_").replace("_", "."))
+def _withstood(evidence: Evidence, what: str) -> str:
+    """Up to which Gamma a word is said; empty where it is `cannot tell`, whatever Gamma is."""
+    told = evidence.under(f"selected.sensitivity.{what}.")
+    withstood = evidence.told(f"selected.sensitivity.{what}.withstood_gamma")
+    if withstood is None:
+        return ""
+    lost = told["tipping_gamma"]
+    if lost is None:
+        return f" still at Gamma {withstood:g}, the largest asked"
+    if withstood == 1:
+        return f" only where nothing is hidden, no longer at Gamma {lost:g}"
+    return f" still at Gamma {withstood:g}, no longer at Gamma {lost:g}"
 
 
 GATES = (
@@ -193,5 +201,6 @@ GATES = (
         "If clinicians knew more than the record, doses of the sickest look deadly.",
         ">=",
         _confounding,
+        worst=1.0,
     ),
 )

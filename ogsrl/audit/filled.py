@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ogsrl.audit.attrition import attrition
 from ogsrl.audit.audit import Audit
 from ogsrl.audit.card import (
     NOT_STATED,
@@ -126,9 +127,17 @@ def _gate(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def _summary(evidence: Evidence) -> str:
     doses = ", ".join(label(evidence.cohort, name) for name in evidence.cohort.actions)
+    if not evidence.acts:
+        return f"No policy of doses ({doses}): none that was learned may act, and all is deferred."
+    measured = "measured on patients never seen"
+    if not evidence.measured:
+        measured = "not measured on any patient: there were too few"
+    held = "held inside what clinicians have done"
+    if evidence.guardian["status"] != "ready":
+        held = "with a guardian that is not ready and refuses everything"
     return (
         f"A policy that recommends doses ({doses}) or defers to the clinician, learned from logged "
-        "stays, held inside what clinicians have done, and measured on patients never seen."
+        f"stays, {held}, and {measured}."
     )
 
 
@@ -249,6 +258,8 @@ def _region(evidence: Evidence) -> Region:
     alarms = (report.get("false_alarm") or {}).get("steps")
     alpha = report.get("alpha")
     promise = "none: it refuses everything"
+    if report["status"] == "ready":
+        promise = "nothing of how much it refuses"
     if report["status"] == "ready" and alpha is not None:
         promise = f"on average at most {alpha:.0%} of a new patient's steps are refused"
     return Region(
@@ -322,10 +333,7 @@ def _subgroups(evidence: Evidence) -> Iterator[GroupLine]:
 def _data(evidence: Evidence) -> Data:
     return Data(
         source=_source(evidence),
-        attrition=tuple(
-            f"{one['step']}: {one['patients']:,} patients, {one['stays']:,} stays"
-            for one in evidence.dataset["attrition"]
-        ),
+        attrition=tuple(attrition(evidence.dataset["attrition"])),
         parts={
             name: {key: int(count) for key, count in one.items()}
             for name, one in evidence.dataset["parts"].items()

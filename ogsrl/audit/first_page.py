@@ -15,7 +15,7 @@ from ogsrl.evaluation.quantities import MORTALITY
 from ogsrl.spec.words import label
 
 HEADLINES = {
-    "passed": "Passed every gate",
+    "passed": "Passed every gate that asked anything",
     "undecided": "Undecided: too little is known to say that it is better than clinicians",
     "failed": "Failed: it must not be used",
 }
@@ -34,7 +34,7 @@ def first_page(
         recommends = "Nothing: no policy kept every limit, and every decision is the clinician's."
     return FirstPage(
         verdict=audit.verdict,
-        headline=HEADLINES[audit.verdict],
+        headline=f"{HEADLINES[audit.verdict]} ({_counted(audit)})",
         recommends=recommends,
         for_whom=population,
         how_sure=_how_sure(evidence, audit),
@@ -43,6 +43,7 @@ def first_page(
         f"{audit.said('steps_deferred')}; {audit.said('stays_deferred')}.",
         failed=tuple(titles[name] for name in audit.of("failed")),
         undecided=tuple(titles[name] for name in audit.of("undecided")),
+        not_asked=tuple(titles[name] for name in audit.of("not asked")),
         looks_worse_for=tuple(
             f"{one.label}: {one.group}"
             for one in groups
@@ -54,6 +55,13 @@ def first_page(
             if one.loosened
         ),
     )
+
+
+def _counted(audit: Audit) -> str:
+    """How many gates passed, of how many, and how many asked nothing."""
+    idle = len(audit.gates) - audit.asked
+    passed = f"{len(audit.of('passed'))} of {audit.asked} gates passed"
+    return f"{passed}; {idle} not asked" if idle else passed
 
 
 def _mean_doses(evidence: Evidence) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What a gate is: a measure, a limit, why it exists, and what becomes of what cannot be measured.
 
-Called by every module of gates. What is missing never passes.
+Called by every module of gates. What is missing never passes; what nobody asks neither passes nor
+fails.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any, Literal
 from ogsrl.audit.evidence import Evidence
 
 Verdict = Literal["passed", "undecided", "failed"]
+#: Of one gate: what asks nothing of anybody is no pass.
+GateVerdict = Literal["passed", "undecided", "failed", "not asked"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Found:
         low: Of its interval.
         high: Of its interval.
         open: Whether it is for want of patients that nothing better is known.
+        idle: Whether the cohort file has nothing that the gate is about.
     """
 
     said: str
@@ -33,6 +37,7 @@ class Found:
     low: float | None = None
     high: float | None = None
     open: bool = False
+    idle: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Gate:
         relation: What the compared number must be of the limit.
         measure: Reads the evidence.
         otherwise: What is said first where it does not pass.
+        worst: The worst that can be measured, if there is one: a limit that even this keeps asks
+            nothing.
     """
 
     name: str
@@ -54,12 +61,17 @@ class Gate:
     relation: Literal["<=", ">=", ">"]
     measure: Callable[[Evidence], Found]
     otherwise: str = ""
+    worst: float | None = None
 
     def holds(self, compared: float, limit: float) -> bool:
         """Whether the number is on the right side."""
         if self.relation == "<=":
             return compared <= limit
         return compared >= limit if self.relation == ">=" else compared > limit
+
+    def asks(self, limit: float) -> bool:
+        """Whether anybody could be on the wrong side of this limit."""
+        return self.worst is None or not self.holds(self.worst, limit)
 
     def looser(self, limit: float, default: float) -> bool:
         """Whether more passes than by default."""
@@ -82,21 +94,23 @@ class Judged:
     limit: float
     default: float
     found: Found
-    verdict: Verdict = field(init=False)
+    verdict: GateVerdict = field(init=False)
 
     def __post_init__(self) -> None:
         """What is not known fails, unless patients were too few to know."""
         compared = self.found.compared
-        verdict: Verdict = "undecided" if self.found.open else "failed"
-        if compared is not None and self.gate.holds(compared, self.limit):
-            verdict = "passed"
+        verdict: GateVerdict = "undecided" if self.found.open else "failed"
+        if self.found.idle:
+            verdict = "not asked"
+        elif compared is not None and self.gate.holds(compared, self.limit):
+            verdict = "passed" if self.gate.asks(self.limit) else "not asked"
         object.__setattr__(self, "verdict", verdict)
 
     @property
     def said(self) -> str:
         """In a sentence."""
         first, said = self.gate.otherwise, self.found.said
-        told = self.verdict == "passed" or said.startswith(first)
+        told = self.verdict in ("passed", "not asked") or said.startswith(first)
         return said if told else f"{first}: {said}"
 
     @property

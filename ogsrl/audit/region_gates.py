@@ -5,6 +5,8 @@ Registered in `ogsrl.audit.audit`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ogsrl.audit.evidence import Evidence
 from ogsrl.audit.gate import Found, Gate
 
@@ -18,16 +20,30 @@ def _false_alarms(evidence: Evidence) -> Found:
         )
     alarms = report["false_alarm"]
     steps, alpha = alarms["steps"], alarms["alpha"]
-    if steps is None:
+    if steps is None or steps["estimate"] is None:
         return Found("too few validation patients to count false alarms")
+    if alpha is None:
+        share = f"{steps['estimate']:.1%} ({steps['lo']:.1%} to {steps['hi']:.1%})"
+        return Found(f"it promises nothing; {share} of clinicians' steps are refused", idle=True)
     return Found(
         f"{steps['estimate']:.1%} of clinicians' steps are refused ({steps['lo']:.1%} to "
-        f"{steps['hi']:.1%}); promised: {alpha:.0%}",
+        f"{steps['hi']:.1%}); promised: at most {alpha:.0%}, {_kept(steps, alpha)}",
         compared=steps["lo"] - alpha,
         estimate=steps["estimate"] - alpha,
         low=steps["lo"] - alpha,
         high=steps["hi"] - alpha,
     )
+
+
+def _kept(steps: Mapping[str, float], alpha: float) -> str:
+    """What may be said of the promise: an interval about it says nothing either way."""
+    if steps["lo"] > alpha:
+        return "which is surely more"
+    if steps["hi"] <= alpha:
+        return "which is surely kept"
+    if steps["hi"] - steps["lo"] > alpha:
+        return "too few validation patients to tell whether it is kept"
+    return "not shown to be broken"
 
 
 def _rows(evidence: Evidence) -> Found:
@@ -36,9 +52,9 @@ def _rows(evidence: Evidence) -> Found:
     files = [*evidence.with_rows]
     if member.get("holds_rows"):
         files.append(f"guardian ({kind})")
-    told = "no file of the model holds rows of patients"
+    told = "no file of the model holds values of its patients' rows"
     if files:
-        told = f"{len(files)} hold rows of patients: {', '.join(files)}"
+        told = f"{len(files)} hold rows of patients, or may: {', '.join(files)}"
     return Found(told, float(len(files)))
 
 
@@ -65,13 +81,14 @@ def _deferred(what: str) -> Gate:
         "Whoever always defers does no harm and is of no use: its numbers are the clinicians' own.",
         "<=",
         measure,
+        worst=1.0,
     )
 
 
 GATES = (
     Gate(
         "false_alarms",
-        "The guardian keeps its promise",
+        "The guardian's promise is not seen broken",
         "A guardian that refuses what clinicians usually do is turned off; the promise is on the "
         "mean over patients like these, and says nothing of what it lets pass.",
         "<=",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import jinja2
 from markupsafe import Markup
 
-from ogsrl.audit.card import Card, Number
+from ogsrl.audit.card import Card, GateLine, Number
 
 #: Figures of reports/NAME/figures/ that the page holds, with what they show.
 PICTURES: Mapping[str, str] = {
@@ -23,7 +23,9 @@ PICTURES: Mapping[str, str] = {
     "evaluate_calibration": "Predicted and observed deaths",
 }
 #: A verdict's sign, so that colours are not needed.
-SIGNS = {"passed": "\u2713", "undecided": "?", "failed": "\u2717"}
+SIGNS = {"passed": "\u2713", "undecided": "?", "failed": "\u2717", "not asked": "\u2013"}
+#: What a gate asks of what was measured.
+RELATIONS = {"<=": "at most", ">=": "at least", ">": "more than"}
 
 
 def markdown(card: Card) -> str:
@@ -54,6 +56,7 @@ def environment(*, escape: bool) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     made.filters |= {"number": number, "share": _share, "cell": _cell}
+    made.filters |= {"limit": _limit, "interval": _interval}
     made.globals["signs"] = SIGNS
     return made
 
@@ -74,6 +77,21 @@ def number(number: Number | None) -> str:
     if number.lo is None or number.hi is None:
         return f"{number.estimate:.3f}"
     return f"{number.estimate:.3f} ({number.lo:.3f} to {number.hi:.3f})"
+
+
+def _limit(gate: GateLine) -> str:
+    """What is asked; whether that is looser than by default."""
+    asked = f"{RELATIONS[gate.relation]} {gate.limit:g}"
+    return f"{asked}, loosened from {gate.default_limit:g}" if gate.loosened else asked
+
+
+def _interval(gate: GateLine) -> str:
+    """The estimate that the measured number is a bound of, with its interval."""
+    if gate.estimate is None:
+        return ""
+    if gate.lo is None or gate.hi is None:
+        return f"{gate.estimate:.3g}"
+    return f"{gate.estimate:.3g} ({gate.lo:.3g} to {gate.hi:.3g})"
 
 
 def _share(value: float | None) -> str:

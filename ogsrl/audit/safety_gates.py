@@ -11,16 +11,16 @@ from ogsrl.audit.gate import Found, Gate
 
 def _constraints(evidence: Evidence) -> Found:
     if not evidence.cohort.constraints:
-        return Found("the cohort file has no constraint", 0.0)
+        return Found("the cohort file has no constraint", idle=True)
     if not evidence.measured:
         return Found(evidence.few)
     told = evidence.under("selected.limits.")
-    over = {
-        name: told[f"{name}.hi"] - told[f"{name}.limit"]
-        for name in {key.rsplit(".", 1)[0] for key in told}
-    }
-    if not over:
-        return Found("no limit was judged")
+    asked = _limits(evidence)
+    missing = [name for name in asked if told.get(f"{name}.hi") is None]
+    if missing:
+        each = ", ".join(_limit_words(evidence, name) for name in missing)
+        return Found(f"{len(missing)} of {len(asked)} limits were not judged: {each}")
+    over = {name: told[f"{name}.hi"] - told[f"{name}.limit"] for name in asked}
     worst = max(sorted(over), key=lambda name: over[name])
     return Found(
         "; ".join(
@@ -36,6 +36,16 @@ def _constraints(evidence: Evidence) -> Found:
     )
 
 
+def _limits(evidence: Evidence) -> list[str]:
+    """All that the cohort file bounds, as evaluation.json names them."""
+    return [
+        f"{kind}:{name}"
+        for name, one in evidence.cohort.constraints.items()
+        for kind in ("relative", "absolute")
+        if getattr(one.limit, kind) is not None
+    ]
+
+
 def _limit_words(evidence: Evidence, name: str) -> str:
     """What is bounded: a constraint, or how far it is above the share of the clinicians'."""
     kind, _, constraint = name.partition(":")
@@ -48,7 +58,7 @@ def _limit_words(evidence: Evidence, name: str) -> str:
 
 def _calibration(evidence: Evidence) -> Found:
     if not evidence.cohort.constraints:
-        return Found("the cohort file has no constraint", 0.0)
+        return Found("the cohort file has no constraint", idle=True)
     told = evidence.dynamics.get("constraints") or {}
     errors = {}
     for name in evidence.cohort.constraints:
@@ -67,27 +77,28 @@ def _calibration(evidence: Evidence) -> Found:
 def _hazards(evidence: Evidence) -> Found:
     hazards = evidence.cohort.hazards
     if not hazards:
-        return Found("the cohort file has no hazard", 0.0)
+        return Found("the cohort file has no hazard", idle=True)
     if not evidence.measured:
         return Found(evidence.few)
     dark, recommended, unknown = [], {}, []
     for name in hazards:
         told = evidence.under(f"selected.measures.hazards.{name}.")
-        if not told["evaluable"]:
+        if not evidence.told(f"selected.measures.hazards.{name}.evaluable"):
             dark.append(name)
         elif told["never"] is None:
             unknown.append(name)
         elif not told["never"]:
             share = told["steps.policy.estimate"]
             recommended[name] = 1.0 if share is None else share
-    said = f"{len(recommended)} of {len(hazards)} hazards are recommended in some test state"
+    judged = len(hazards) - len(dark) - len(unknown)
+    said = f"{len(recommended)} of {judged} hazards are recommended in some test state"
     for what, names in (
         ("recommended", list(recommended)),
         ("not evaluable, for want of columns", dark),
         ("no dose was ever recommended", unknown),
     ):
         said += f"; {what}: {', '.join(names)}" if names else ""
-    if unknown:
+    if unknown or not judged:
         return Found(said)
     return Found(said, max(recommended.values(), default=0.0))
 
@@ -104,7 +115,7 @@ def _jumps(evidence: Evidence) -> Found:
             return Found(f"{name}: too few recommended doses to judge")
         shares[name] = told["estimate"]
     if not shares:
-        return Found("the cohort file has no largest change", 0.0)
+        return Found("the cohort file has no largest change", idle=True)
     each = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
     return Found(f"steps with a larger change than allowed: {each}", max(shares.values()))
 

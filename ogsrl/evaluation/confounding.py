@@ -62,7 +62,7 @@ class Confounding:
         sign: 1 where more is better, -1 where less is.
         first: The policy gives the first dose, clinicians all others.
         whole: The policy acts all the stay.
-        tipping: Of the first dose: until when its word may be said.
+        tipping: Of the first dose: up to which Gamma its word is said.
         recorded: The strongest recorded columns, as if nobody had recorded them.
     """
 
@@ -80,10 +80,13 @@ class Confounding:
             for gamma in bounds.widening:
                 at = f"{what}.{gamma_key(gamma)}"
                 told |= {f"{at}.{k}": v for k, v in self._fields(bounds, gamma)}
+        withstood, lost = self._tips()
         told |= {
             "first_dose.word": self.tipping.word,
+            "first_dose.withstood_gamma": self.tipping.withstood,
             "first_dose.tipping_gamma": self.tipping.gamma,
-            "whole_stay.tipping_gamma": self._tips(),
+            "whole_stay.withstood_gamma": withstood,
+            "whole_stay.tipping_gamma": lost,
             "recorded.decisions": self.recorded.decisions,
         }
         for one in self.recorded.columns:
@@ -97,13 +100,17 @@ class Confounding:
         yield from (("gain.lo", gain.low), ("gain.hi", gain.high))
         yield "gain.word", gain.word(self.sign)
 
-    def _tips(self) -> float | None:
-        """The least Gamma asked at which the word of the whole stay is no longer said."""
+    def _tips(self) -> tuple[float | None, float | None]:
+        """Of those asked: the last Gamma at which the whole stay's word is said, the next one."""
         word = self.whole.gain.word(self.sign)
+        if word == "cannot tell":
+            return None, None
+        withstood = 1.0
         for gamma in self.whole.widening:
             if self.whole.at(gamma)[1].word(self.sign) != word:
-                return gamma
-        return None
+                return withstood, gamma
+            withstood = gamma
+        return withstood, None
 
 
 def gamma_key(gamma: float) -> str:

@@ -131,12 +131,15 @@ class Tipping:
 
     Attributes:
         word: What the panel says of the difference from the clinicians.
+        withstood: The largest Gamma, to the hundredth, at which it still says it; None where it
+            says nothing.
         gamma: The least Gamma at which it says it no longer; None where it says nothing, or where
             it still does at the largest Gamma asked.
         asked: That Gamma.
     """
 
     word: Word
+    withstood: float | None
     gamma: float | None
     asked: float
 
@@ -161,13 +164,16 @@ def tipping(
         by = widening(gamma)
         return replace(gain, low=gain.low - by.down, high=gain.high + by.up).word(sign) == word
 
-    if word == "cannot tell" or said(most):
-        return Tipping(word, None, most)
+    if word == "cannot tell":
+        return Tipping(word, None, None, most)
+    if said(most):
+        return Tipping(word, most, None, most)
     low, high = 0, round((most - 1) / STEP)  # said at the first, not at the second
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if said(1 + STEP * middle) else (low, middle)
-    return Tipping(word, round(1 + STEP * high, 6), most)
+    withstood, lost = (round(1 + STEP * steps, 6) for steps in (low, high))
+    return Tipping(word, withstood, lost, most)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ogsrl.audit.audit import audit
+from ogsrl.audit.audit import GATES, audit
 from ogsrl.audit.card import NOT_STATED, Card
 from ogsrl.audit.config import AuditParams
 from ogsrl.audit.evidence import Evidence
@@ -31,6 +31,70 @@ def test_it_survives_json_and_says_what_the_cohort_file_does_not() -> None:
     assert Card.model_validate_json(made.model_dump_json()) == made
     assert made.transparency.funding_source == NOT_STATED
     assert made.external_validation.startswith("none")
+
+
+def test_each_gate_is_shown_with_its_limit_measure_and_interval() -> None:
+    made = card(clean(), AuditParams.model_validate({"stays_deferred": {"limit": 0.6}}))
+    told = next(one for one in made.gates if one.name == "steps_deferred")
+    assert (told.limit, told.measured, told.estimate) == (0.1, 0.043, 0.04)
+    assert (told.lo, told.hi) == (0.038, 0.043)
+    assert "| at most 0.1 | 0.043 | 0.04 (0.038 to 0.043) |" in markdown(made)
+    page = html(made, {})
+    assert '<td>at most 0.1</td><td class="number">0.043</td><td>0.04 (0.038 to 0.043)</td>' in page
+    assert "at most 0.6, loosened from 0.5" in page
+    assert "at most 0.6, loosened from 0.5" in markdown(made)
+
+
+def test_what_was_not_asked_is_grey_counted_apart_and_on_the_first_page() -> None:
+    made = card(clean())
+    (line,) = made.first_page.not_asked
+    assert "no longer at Gamma 1.1" in line
+    assert f"{len(GATES) - 1} of {len(GATES) - 1} gates passed; 1 not asked" in (
+        made.first_page.headline
+    )
+    page = html(made, {})
+    assert page.count('<tr class="not-asked">') == 1
+    assert "What was not asked" in page
+    assert "| \u2013 not asked |" in markdown(made)
+
+
+def test_all_that_the_card_holds_is_in_both_pages() -> None:
+    made = card(clean())
+    for text in (html(made, {}), markdown(made)):
+        for said in (made.model_summary, *made.keywords, *made.bibliography):
+            assert said in text
+        for _, metric in made.key_metrics:
+            assert metric.metric_goal in text
+            assert metric.interpretation in text
+    assert "Key metrics" in html(made, {})
+
+
+def test_the_summary_says_no_more_than_was_done() -> None:
+    assert card(clean()).model_summary.endswith(
+        "held inside what clinicians have done, and measured on patients never seen."
+    )
+    few = replace(clean(), evaluation={"status": "too_few_patients"}, estimates=[])
+    assert "not measured on any patient" in card(few).model_summary
+    nobody = card(replace(clean(), selection={"chosen": None}))
+    assert nobody.model_summary.startswith("No policy")
+    assert "measured" not in nobody.model_summary
+
+
+def test_how_few_patients_were_left_out_is_in_no_form_of_the_card() -> None:
+    before = clean()
+    one_less = {"step": "kept by the contract", "patients": 19_999, "stays": 21_009}
+    lines = [*before.dataset["attrition"], one_less]
+    made = card(replace(before, dataset={**before.dataset, "attrition": lines}))
+    for text in (html(made, {}), markdown(made), made.model_dump_json()):
+        assert "20,000" not in text
+        assert "fewer than 10 left out" in text
+
+
+def test_the_default_cohort_states_conversion_changes_rollback_and_co_interventions() -> None:
+    made = card(clean())
+    told = (made.treatment.conversion, made.treatment.co_interventions)
+    assert NOT_STATED not in (*told, made.changes.change_plan, made.changes.rollback)
+    assert "ogsrl rollback sepsis" in made.changes.rollback
 
 
 def test_passed_and_failed_look_different_at_a_glance() -> None:

@@ -12,11 +12,12 @@ from ogsrl.audit.audit import GATES, Audit, audit
 from ogsrl.audit.config import AuditParams
 from ogsrl.audit.evidence import Evidence
 from ogsrl.errors import OgsrlError
-from tests.audit.told import changed, clean, group
+from tests.audit.told import changed, clean, group, leakage
 
-LEAK = {"leakage": [{"check": "bins", "status": "leak"}]}
+LEAK = {"leakage": leakage(bins="leak")}
 BROKEN = {"rule": "range", "column": "map", "severity": "error", "passed": False}
 GAIN = "selected.mortality.gain"
+ACTIONS = clean().cohort.actions
 
 
 def broken() -> Mapping[str, Evidence]:
@@ -60,8 +61,12 @@ def judged(evidence: Evidence, params: AuditParams | None = None) -> Audit:
 
 
 def test_where_all_is_well_every_gate_passes() -> None:
-    assert judged(clean()).verdict == "passed"
-    assert judged(clean()).of("passed") == tuple(GATES)
+    found = judged(clean())
+    assert found.verdict == "passed"
+    assert found.of("passed") == tuple(name for name in GATES if name != "confounding")
+    assert found.of("not asked") == ("confounding",)
+    assert found.plain()["not_asked"] == ["confounding"]
+    assert found.asked == len(GATES) - 1
 
 
 @pytest.mark.parametrize("name", [n for n in GATES if n not in ("detectable", "confounding")])
@@ -72,8 +77,11 @@ def test_a_gate_fails_for_its_own_reason_alone(name: str) -> None:
 
 
 def test_better_by_a_claim_that_little_confounding_overturns_fails_where_more_is_asked() -> None:
-    strict = AuditParams.model_validate({"confounding": {"limit": 1.25}})
-    assert judged(clean(), strict).of("failed") == ("confounding",)
+    strict = AuditParams.model_validate({"confounding": {"limit": 1.1}})
+    assert judged(clean(), strict).of("failed") == ("confounding",)  # 1.1 is where it was lost
+    firm = changed(**{"selected.sensitivity.whole_stay.withstood_gamma": 1.1})
+    assert judged(firm, strict).of("not asked") == ()
+    assert judged(firm, strict).verdict == "passed"
     still = changed(**{f"{GAIN}.word": "cannot tell", f"{GAIN}.hi": 0.01})
     assert judged(still, strict).of("failed") == ("confounding",)  # nothing said withstands nothing
 
@@ -146,3 +154,137 @@ def test_a_report_of_another_version_is_told() -> None:
     old = {k: v for k, v in before.evaluation.items() if not k.endswith("smallest_effect")}
     with pytest.raises(OgsrlError, match="run evaluate again"):
         judged(replace(before, evaluation=old))
+
+
+def test_what_confounding_overturns_is_said_as_lost_and_not_as_withstood() -> None:
+    said = judged(clean()).said("confounding")
+    assert "`better` is said only where nothing is hidden, no longer at Gamma 1.1" in said
+    assert "first dose `better` still at Gamma 1.04, no longer at Gamma 1.05" in said
+    at = "selected.sensitivity.whole_stay"
+    sure = changed(**{f"{at}.withstood_gamma": 3.0, f"{at}.tipping_gamma": None})
+    assert "still at Gamma 3, the largest asked" in judged(sure).said("confounding")
+
+
+def test_a_limit_that_nobody_can_fail_is_no_pass_and_saves_nobody() -> None:
+    params = AuditParams.model_validate({"steps_deferred": {"limit": 1.0}})
+    assert "steps_deferred" in judged(clean(), params).of("not asked")
+    nobody = replace(clean(), selection={"chosen": None})
+    assert {"steps_deferred", "confounding"} <= set(judged(nobody, params).of("failed"))
+
+
+def test_gates_about_what_the_cohort_file_has_not_are_not_asked() -> None:
+    before = clean()
+    still = {name: one.model_copy(update={"max_change": None}) for name, one in ACTIONS.items()}
+    bare = {"subgroups": {}, "constraints": {}, "hazards": {}, "actions": still}
+    found = judged(replace(before, cohort=before.cohort.model_copy(update=bare)))
+    assert set(found.of("not asked")) == {
+        "outcomes", "constraints", "calibration", "hazards", "dose_jumps", "subgroups",
+        "confounding",
+    }  # fmt: skip
+    assert found.verdict == "passed"
+    assert len(found.of("passed")) == found.asked
+    deathless = replace(before, cohort=before.cohort.model_copy(update={"outcome": None}))
+    assert GATES["outcomes"].measure(deathless).idle
+
+
+def test_hazards_of_which_none_can_be_judged_fail_by_name() -> None:
+    at = "selected.measures.hazards"
+    dark = {f"{at}.{name}.evaluable": 0.0 for name in clean().cohort.hazards}
+    found = judged(changed(**dark))
+    assert found.of("failed") == ("hazards",)
+    assert all(name in found.said("hazards") for name in clean().cohort.hazards)
+
+
+@pytest.mark.parametrize(
+    ("checks", "named"),
+    [
+        (leakage(outcome_from_all_columns="not run"), "not run: outcome_from_all_columns"),
+        (leakage(dose_answers_the_past="not run"), "not run: dose_answers_the_past"),
+        (leakage()[2:3], "not run: construction, persistence, reconstruction, timing"),
+        ([{**one, "status": "warning"} for one in leakage()], "none is clean"),
+    ],
+)
+def test_a_check_of_leakage_that_was_not_run_is_no_clean_one(
+    checks: list[dict[str, Any]], named: str
+) -> None:
+    found = judged(replace(clean(), dataset={**clean().dataset, "leakage": checks}))
+    assert found.of("failed") == ("leakage",)
+    assert named in found.said("leakage")
+
+
+def test_a_check_of_leakage_may_rest_where_the_cohort_has_no_such_column() -> None:
+    resting = leakage(outcome_from_all_columns="not run")
+    deathless = clean().cohort.model_copy(update={"outcome": None})
+    told = replace(clean(), cohort=deathless, dataset={"leakage": resting})
+    found = GATES["leakage"].measure(told)
+    assert found.compared == 0
+    assert "4 of 6 checks were run" in found.said
+
+
+def test_a_limit_of_the_cohort_file_that_was_not_judged_fails() -> None:
+    lost = "selected.limits.relative:oliguria"
+    without = {k: v for k, v in clean().evaluation.items() if not k.startswith(lost)}
+    for evidence in (replace(clean(), evaluation=without), changed(**{f"{lost}.hi": None})):
+        found = judged(evidence)
+        assert found.of("failed") == ("constraints",)
+        assert "1 of 2 limits were not judged: Urine below 0.5 mL/kg/h" in found.said("constraints")
+
+
+def test_a_subgroup_whose_bound_is_exactly_none_is_not_surely_worse_off() -> None:
+    edge = judged(changed(**group(1, "80 and above", -0.03, adjusted_hi=0.0, harmed=True)))
+    assert edge.verdict == "passed"
+    assert "0 surely worse off; looking worse off: Age 80 and above" in edge.said("subgroups")
+    beyond = judged(changed(**group(1, "80 and above", -0.03, adjusted_hi=-1e-9)))
+    assert beyond.of("failed") == ("subgroups",)
+    assert "1 surely worse off: Age 80 and above" in beyond.said("subgroups")
+
+
+def test_subgroups_of_too_few_patients_are_named_and_not_passed() -> None:
+    few = {"patients": None, "effective": None, "lo": None, "hi": None, "adjusted_hi": None}
+    hidden = group(1, "80 and above", 0.0, **few, harmed=None, untold=None)
+    hidden["selected.groups.1.estimate"] = None
+    some = judged(changed(**hidden))
+    assert some.verdict == "passed"
+    assert "of too few patients: Age 80 and above" in some.said("subgroups")
+    first = {key.replace("groups.1", "groups.0"): value for key, value in hidden.items()}
+    assert set(judged(changed(**hidden, **first)).of("failed")) == {"outcomes", "subgroups"}
+
+
+@pytest.mark.parametrize(
+    ("low", "middle", "high", "said"),
+    [
+        (0.03, 0.04, 0.045, "surely kept"),
+        (0.046, 0.0497, 0.053, "not shown to be broken"),
+        (0.04, 0.3, 0.6, "too few validation patients to tell"),
+        (0.06, 0.07, 0.08, "surely more"),
+    ],
+)
+def test_no_more_is_said_of_the_promise_than_its_interval_bears(
+    low: float, middle: float, high: float, said: str
+) -> None:
+    alarms = {"alpha": 0.05, "steps": {"estimate": middle, "lo": low, "hi": high}}
+    found = judged(replace(clean(), guardian={**clean().guardian, "false_alarm": alarms}))
+    assert said in found.said("false_alarms")
+    assert ("false_alarms" in found.of("failed")) == (low > 0.05)
+
+
+def test_few_stays_in_quarantine_are_not_counted() -> None:
+    aside = {**clean().validation, "quarantine": {"stays": 1, "share": 0.005}}
+    said = judged(replace(clean(), validation=aside)).said("contract")
+    assert "fewer than 10 stays in quarantine" in said
+    assert "0.5%" not in said
+
+
+def test_a_guardian_that_promises_nothing_is_not_asked_and_an_uncounted_one_fails() -> None:
+    before = clean()
+    steps = before.guardian["false_alarm"]["steps"]
+
+    def found(alpha: float | None, steps: dict[str, Any]) -> Audit:
+        alarms = {"alpha": alpha, "steps": steps}
+        return judged(replace(before, guardian={**before.guardian, "false_alarm": alarms}))
+
+    silent = found(None, steps)
+    assert "false_alarms" in silent.of("not asked")
+    assert "promises nothing; 5.0% (4.6% to 5.3%)" in silent.said("false_alarms")
+    hidden = dict.fromkeys(("estimate", "lo", "hi"))
+    assert found(0.05, hidden).of("failed") == ("false_alarms",)

@@ -196,14 +196,14 @@ def test_a_word_tips_where_its_interval_meets_none() -> None:
     gain = Panel(-0.05, -0.07, -0.03, 0.95, ("fqe",), "")
     found = tipping(made.widening, gain, -1)
     # less mortality is no longer said once .2 (gamma - 1) >= .03
-    assert (found.word, found.gamma) == ("better", 1.15)
+    assert (found.word, found.withstood, found.gamma) == ("better", 1.14, 1.15)
     # and more of it, of a gain, once .2 (1 - 1 / gamma) >= .03
     worse = Panel(0.05, 0.03, 0.07, 0.95, ("fqe",), "")
-    assert tipping(made.widening, worse, -1).gamma == 1.18
+    assert tipping(made.widening, worse, -1).withstood == 1.17
     nothing = tipping(made.widening, Panel(0.0, -0.1, 0.1, 0.95, ("fqe",), ""), -1)
-    assert (nothing.word, nothing.gamma) == ("cannot tell", None)
+    assert (nothing.word, nothing.withstood, nothing.gamma) == ("cannot tell", None, None)
     sure = tipping(lambda gamma: Widening(0, 0), gain, -1, most=3)
-    assert (sure.word, sure.gamma, sure.asked) == ("better", None, 3)
+    assert (sure.word, sure.withstood, sure.gamma, sure.asked) == ("better", 3, None, 3)
 
 
 @dataclass(frozen=True)
