@@ -25,20 +25,26 @@ def _false_alarms(evidence: Evidence) -> Found:
     if alpha is None:
         share = f"{steps['estimate']:.1%} ({steps['lo']:.1%} to {steps['hi']:.1%})"
         return Found(f"it promises nothing; {share} of clinicians' steps are refused", idle=True)
+    least = report["calibration"]["share"] / 2
     return Found(
         f"{steps['estimate']:.1%} of clinicians' steps are refused ({steps['lo']:.1%} to "
-        f"{steps['hi']:.1%}); promised: at most {alpha:.0%}, {_kept(steps, alpha)}",
-        compared=steps["lo"] - alpha,
+        f"{steps['hi']:.1%}); promised: at most {alpha:.0%}, {_kept(steps, alpha, least)}",
+        compared=max(steps["lo"] - alpha, least - steps["hi"]),
         estimate=steps["estimate"] - alpha,
         low=steps["lo"] - alpha,
         high=steps["hi"] - alpha,
     )
 
 
-def _kept(steps: Mapping[str, float], alpha: float) -> str:
+def _kept(steps: Mapping[str, float], alpha: float, least: float) -> str:
     """What may be said of the promise: an interval about it says nothing either way."""
     if steps["lo"] > alpha:
         return "which is surely more"
+    if steps["hi"] < least:
+        return (
+            f"and of those it was calibrated on it refuses {2 * least:.1%}: surely less than half "
+            "of that here, so they were other patients and the region is wider than was asked for"
+        )
     if steps["hi"] <= alpha:
         return "which is surely kept"
     if steps["hi"] - steps["lo"] > alpha:
@@ -89,8 +95,9 @@ GATES = (
     Gate(
         "false_alarms",
         "The guardian's promise is not seen broken",
-        "A guardian that refuses what clinicians usually do is turned off; the promise is on the "
-        "mean over patients like these, and says nothing of what it lets pass.",
+        "A guardian that refuses what clinicians usually do is turned off, one that refuses far "
+        "less than where it was calibrated is too wide; the promise is on the mean over patients "
+        "like these, and says nothing of what else it lets pass.",
         "<=",
         _false_alarms,
     ),

@@ -126,6 +126,7 @@ def clean() -> Evidence:
             "status": "ready",
             "alpha": 0.05,
             "members": {"christoffel": {"holds_rows": False}, "kde": {"holds_rows": True}},
+            "calibration": {"patients": 3000, "share": 0.049},
             "false_alarm": {"alpha": 0.05, "steps": steps},
         },
         train={"ogsrl": {"seeds": {str(seed): {"status": "done"} for seed in range(3)}}},
