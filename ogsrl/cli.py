@@ -24,6 +24,7 @@ from ogsrl.spec.hints import hints
 from ogsrl.spec.show import show
 
 if TYPE_CHECKING:
+    from ogsrl.audit.card import Card
     from ogsrl.registry import Registry
 
 MISTAKE = 2
@@ -268,6 +269,20 @@ def rollback(name: str) -> None:
     click.echo(f"{name}: champion is version {earlier} again, no longer {now}")
 
 
+@main.command(epilog="Example: ogsrl promote sepsis 2 --reason 'new data; reviewed on 3 May'")
+@click.argument("name")
+@click.argument("version", type=int)
+@click.option("--reason", required=True, help="Kept with the version; name no patient.")
+def promote(name: str, version: int, reason: str) -> None:
+    """Make a VERSION champion whose audit passed, and that nothing compares with the present one.
+
+    As after data or preparation changed: two models that were prepared otherwise cannot be asked
+    about the same rows.
+    """
+    _registry().promote(name, version, reason)
+    click.echo(f"{name}: champion is version {version}")
+
+
 @main.command(epilog="Example: ogsrl compare sepsis 1 2 --out compare.html")
 @click.argument("name")
 @click.argument("versions", nargs=2, type=int)
@@ -275,12 +290,11 @@ def rollback(name: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def compare(name: str, versions: tuple[int, int], out: Path | None, as_json: bool) -> None:
     """Two registered versions side by side: verdicts, gates, results, dose planes."""
-    from ogsrl.audit.card import Card  # noqa: PLC0415
     from ogsrl.audit.compared import compared, page  # noqa: PLC0415
 
     registry = _registry()
-    cards = [Card.model_validate(registry.card(name, one)) for one in versions]
-    lines = compared(*cards)
+    left, right = (_card(registry, name, one) for one in versions)
+    lines = compared(left, right)
     if out is not None:
         planes = [registry.figure(name, one, "evaluate_plane.svg") for one in versions]
         _write(out, page(name, versions, lines, planes))
@@ -320,6 +334,18 @@ def _numbers_told(rows: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
             told = numbers.notna() & ~rows[name].isin(levels[name])
             made[name] = rows[name].astype(object).mask(told, numbers)
     return rows.assign(**made)
+
+
+def _card(registry: Registry, name: str, version: int) -> Card:
+    from ogsrl.audit.card import Card  # noqa: PLC0415
+
+    try:
+        return Card.model_validate(registry.card(name, version))
+    except ValueError:  # pydantic's and JSON's: they repeat what they could not take
+        raise OgsrlError(
+            f"{name}: the card of version {version} is of another release of ogsrl and cannot be "
+            "read by this one; run stages audit and register again for that model"
+        ) from None
 
 
 def _of_stay(rows: pd.DataFrame, stay: str, file: Path) -> pd.DataFrame:

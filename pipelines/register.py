@@ -109,12 +109,11 @@ def _compare(stage: Stage) -> Compare:
     """This model beside the one in a folder, on the same test patients."""
 
     def compare(folder: Path) -> tuple[float | None, str]:
-        check_bundle(folder)
         champion, ours = Model.load(folder), Model.load(stage.model())
         if champion.history.preparation.fingerprint != ours.history.preparation.fingerprint:
             return None, (
                 "it was prepared otherwise, and cannot be asked about the same rows; measure it "
-                "with `ogsrl evaluate`"
+                "with `ogsrl evaluate`, and `ogsrl promote` the new one if that is better"
             )
         test = stay_tensors(load_frame(stage, "test"), ours.history.preparation)
         policies = {

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -61,9 +62,44 @@ def entry_of(models: Path, root: Path, more: Sequence[Path] = ()) -> Entry:
     )
 
 
-def named(entry: Entry, identity: str, verdict: str = "passed") -> Entry:
-    """The same model as another."""
-    return replace(entry, identity=identity, verdict=verdict)
+def carded(entry: Entry, identity: str, verdict: str = "passed", **more: Any) -> Entry:
+    """The same model with another card."""
+    return replace(entry, identity=identity, verdict=verdict, **more)
+
+
+def another(entry: Entry, name: str, verdict: str = "passed") -> Entry:
+    """Another model: one with a file more."""
+    assert entry.bundle is not None
+    root = entry.bundle.parents[1]
+    shutil.copytree(entry.bundle, root / "changed" / name)
+    (root / "changed" / name / "selected" / "note.json").write_text(json.dumps(name))
+    bundle = root / "others" / name / "sepsis"
+    made = write_bundle(root / "changed" / name, bundle)
+    return replace(entry, identity=made, verdict=verdict, bundle=bundle)
+
+
+def better(_folder: Path) -> tuple[float | None, str]:
+    return 0.1, "better"
+
+
+def worse(_folder: Path) -> tuple[float | None, str]:
+    return -0.1, "worse"
+
+
+def versions(registry: Registry) -> list[int]:
+    found = registry.client.search_model_versions("name = 'sepsis'")
+    return sorted(int(one.version) for one in found)
+
+
+def tamper(folder: Path, *, manifest: bool) -> None:
+    """Raise a limit of the cohort file; and hide it in the manifest."""
+    file = folder / "selected" / "sepsis.yaml"
+    file.write_text(file.read_text().replace("discount: 0.99", "discount: 0.98"))
+    if manifest:
+        beside = folder.parent / "rehashed"
+        write_bundle(folder, beside)
+        shutil.copy(beside / "manifest.json", folder / "manifest.json")
+        shutil.rmtree(beside)
 
 
 def test_what_is_registered_is_whole_and_says_the_verdict(registry: Registry, entry: Entry) -> None:
@@ -111,7 +147,7 @@ def test_what_was_interrupted_is_finished_by_registering_again(
     mlflow.end_run()
     placed = registry.register(entry, "ogsrl", MARGIN, None)
     assert (placed.version, placed.alias) == (1, CHAMPION)
-    assert registry.champions("sepsis") == [1]
+    assert registry.aliases("sepsis").champions() == [1]
     assert len(registry.client.search_model_versions("name = 'sepsis'")) == 1
     experiment = registry.client.get_experiment_by_name("ogsrl")
     assert len(registry.client.search_runs([experiment.experiment_id])) == 1
@@ -126,7 +162,7 @@ def test_aliases_are_earned(registry: Registry, entry: Entry) -> None:
             asked.append(folder)
             return least, f"at least {least}"
 
-        placed = registry.register(named(entry, identity, verdict), "ogsrl", MARGIN, compare)
+        placed = registry.register(another(entry, identity, verdict), "ogsrl", MARGIN, compare)
         assert bool(asked) == (verdict == "passed" and identity != "b" and placed.version != 1)
         return placed.alias
 
@@ -134,12 +170,12 @@ def test_aliases_are_earned(registry: Registry, entry: Entry) -> None:
     assert register("b") == CHAMPION  # nobody was
     assert register("c", "undecided") == CHALLENGER
     assert register("d", least=-0.02) == CHALLENGER
-    assert registry.holder("sepsis", CHAMPION) == 2
+    assert registry.aliases("sepsis").holder(CHAMPION) == 2
     assert register("e", least=None) == CHALLENGER  # it cannot be compared
     assert register("f", least=-0.005) == CHAMPION
-    assert registry.holder("sepsis", CHAMPION) == 6
-    assert registry.holder("sepsis", CHALLENGER) == 5
-    assert registry.champions("sepsis") == [2, 6]
+    assert registry.aliases("sepsis").holder(CHAMPION) == 6
+    assert registry.aliases("sepsis").holder(CHALLENGER) == 5
+    assert registry.aliases("sepsis").champions() == [2, 6]
 
 
 def test_nobody_selected_makes_a_run_and_no_version(registry: Registry, entry: Entry) -> None:
@@ -147,25 +183,39 @@ def test_nobody_selected_makes_a_run_and_no_version(registry: Registry, entry: E
     assert (placed.version, placed.alias) == (None, None)
     assert registry.client.get_run(placed.run).data.tags["ogsrl.verdict"] == "passed"
     with pytest.raises(OgsrlError, match="nothing of this name is registered"):
-        registry.champions("sepsis")
+        registry.aliases("sepsis").champions()
 
 
-def test_rolling_back_gives_the_alias_to_the_champion_before(
+def test_a_new_card_of_a_model_is_told_by_its_one_version(
+    registry: Registry, entry: Entry, tmp_path: Path
+) -> None:
+    first = registry.register(entry, "ogsrl", MARGIN, None)
+    card = tmp_path / "later" / "card.json"
+    card.parent.mkdir()
+    card.write_text(json.dumps({"first_page": "of later"}))
+    more = {"gates": {"better": "passed"}, "summary": "later", "reports": [card]}
+    later = carded(entry, "later", card_sha256="1" * 64, **more)
+    second = registry.register(later, "ogsrl", MARGIN, worse)
+    assert (second.version, second.alias, second.said) == (1, CHAMPION, first.said)
+    assert second.run != first.run
+    assert versions(registry) == [1]
+    found = registry.client.get_model_version("sepsis", "1")
+    assert (found.description, found.tags["ogsrl.card_sha256"]) == ("later", "1" * 64)
+    assert "ogsrl.gate.leakage" not in found.tags, "a gate that the new card has not"
+    assert registry.card("sepsis", 1) == {"first_page": "of later"}
+    assert registry.aliases("sepsis").champions() == [1]
+
+
+def test_a_champion_whose_newest_audit_did_not_pass_is_none(
     registry: Registry, entry: Entry
 ) -> None:
     registry.register(entry, "ogsrl", MARGIN, None)
-    with pytest.raises(OgsrlError, match="no champion came before version 1"):
-        registry.rollback("sepsis")
-    registry.register(named(entry, "later"), "ogsrl", MARGIN, lambda _: (0.1, "better"))
-    assert registry.rollback("sepsis") == (2, 1)
-    assert registry.holder("sepsis", CHAMPION) == 1
-    assert registry.champions("sepsis") == [1]
-    # the one that was taken back stays back when it is registered again
-    placed = registry.register(named(entry, "later"), "ogsrl", MARGIN, None)
-    assert placed.version == 2
-    assert registry.holder("sepsis", CHAMPION) == 1
-    with pytest.raises(OgsrlError, match="nothing of this name"):
-        registry.rollback("nobody")
+    unsure = registry.register(carded(entry, "unsure", "undecided"), "ogsrl", MARGIN, None)
+    assert (unsure.version, unsure.alias) == (1, CHALLENGER)
+    assert registry.aliases("sepsis").holder(CHAMPION) is None
+    assert registry.register(carded(entry, "bad", "failed"), "ogsrl", MARGIN, None).alias is None
+    assert registry.aliases("sepsis").holder(CHALLENGER) is None
+    assert versions(registry) == [1]
 
 
 def test_the_same_answers_from_pyfunc(
@@ -196,6 +246,36 @@ def test_a_tampered_file_is_refused_at_load(registry: Registry, entry: Entry) ->
     file.write_text(file.read_text().replace('"center": ', '"center":  '))
     with pytest.raises(ModelError, match=r"selected/transforms.json: not what manifest.json says"):
         mlflow.pyfunc.load_model("models:/sepsis@champion")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "told"),
+    [(False, r"selected/sepsis.yaml: not what manifest.json says"),
+     (True, r"manifest.json is not what was registered")],
+)  # fmt: skip
+def test_a_tampered_model_is_refused_wherever_it_is_asked_for(
+    registry: Registry, entry: Entry, manifest: bool, told: str
+) -> None:
+    registry.register(entry, "ogsrl", MARGIN, None)
+    tamper(registry.folder("models:/sepsis/1"), manifest=manifest)
+    for which in ("@champion", "/1"):
+        with pytest.raises(ModelError, match=told):
+            registry.folder(f"models:/sepsis{which}")
+    with pytest.raises(ModelError, match=told):
+        registry.register(another(entry, "b"), "ogsrl", MARGIN, better)
+    # registered again it is there again, beside the one that was changed
+    placed = registry.register(entry, "ogsrl", MARGIN, worse)
+    assert (placed.version, placed.alias) == (3, CHAMPION)
+    assert Model.load(registry.folder("models:/sepsis@champion"))
+    assert registry.register(entry, "ogsrl", MARGIN, worse) == replace(placed, new=False)
+
+
+def test_a_version_from_before_manifests_were_noted_is_still_loaded(
+    registry: Registry, entry: Entry
+) -> None:
+    registry.register(entry, "ogsrl", MARGIN, None)
+    registry.client.delete_model_version_tag("sepsis", "1", "ogsrl.manifest_sha256")
+    assert Model.load(registry.folder("models:/sepsis@champion"))
 
 
 def test_wrong_addresses_are_told(registry: Registry, tmp_path: Path) -> None:

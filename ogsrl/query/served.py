@@ -35,7 +35,10 @@ class Served:
         return cls(Model.load(folder))
 
     def predict(self, rows: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One answer a row; `{"similar": true}` adds what patients like this were given."""
+        """One answer a row; `{"similar": true}` adds what patients like this were given.
+
+        MLflow hands no parameters on (see `open_inputs`); our own service does.
+        """
         asked = bool((params or {}).get("similar", False))
         try:
             return ask(self.model, rows, similar=asked)

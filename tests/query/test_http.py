@@ -20,6 +20,7 @@ from tests.test_registry import MARGIN, entry_of
 
 pytestmark = pytest.mark.slow
 URI = "models:/sepsis@champion"
+MARK = "MARKER7731"
 
 
 @dataclass(frozen=True)
@@ -90,18 +91,51 @@ def test_it_listens_on_loopback_alone(servers: Servers) -> None:
 def test_after_ten_megabytes_of_nonsense_it_still_answers(
     servers: Servers, rows: pd.DataFrame
 ) -> None:
-    mark = "MARKER7731"
     for body in (
-        json.dumps({"dataframe_records": [{"stay_id": mark * 1_000_000}]}).encode(),
-        b"{" + mark.encode() * 1_000_000,
+        json.dumps({"dataframe_records": [{"stay_id": MARK * 1_000_000}]}).encode(),
+        b"{" + MARK.encode() * 1_000_000,
         b"\x00" * 10_000_000,
     ):
         status, told = posted(servers.ours, body)
         assert status == 400
-        assert mark not in told
+        assert MARK not in told
     one = rows[rows["stay_id"] == rows["stay_id"].iloc[0]]
     body = json.dumps({"dataframe_records": json.loads(one.to_json(orient="records"))}).encode()
     assert posted(servers.ours, body)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "params", [{"similar": MARK}, {"similar": [1.5]}, {"other": MARK}, {}, MARK, [MARK], None]
+)
+def test_no_parameter_makes_a_server_repeat_a_row(
+    servers: Servers, rows: pd.DataFrame, params: object
+) -> None:
+    one = rows[rows["stay_id"] == rows["stay_id"].iloc[0]].assign(stay_id=MARK)
+    for frame, told in (
+        ("dataframe_split", json.loads(one.to_json(orient="split"))),
+        ("dataframe_records", json.loads(one.to_json(orient="records"))),
+    ):
+        body = json.dumps({frame: told, "params": params}).encode()
+        for address in (servers.ours, servers.mlflows):
+            status, text = posted(address, body)
+            assert status in (200, 400)
+            if status == 400:
+                assert MARK not in text
+
+
+@pytest.mark.parametrize("column", ["map", "stay_id", "step", "iv_fluid"])
+@pytest.mark.parametrize("cell", [MARK, [MARK], {"a": MARK}, 1e300])
+def test_no_cell_makes_a_server_repeat_a_row(
+    servers: Servers, rows: pd.DataFrame, column: str, cell: object
+) -> None:
+    one = rows[rows["stay_id"] == rows["stay_id"].iloc[0]].assign(patient_id=MARK)
+    records = json.loads(one.to_json(orient="records"))
+    records[0][column] = cell
+    body = json.dumps({"dataframe_records": records}).encode()
+    for address in (servers.ours, servers.mlflows):
+        status, text = posted(address, body)
+        assert status == 400
+        assert MARK not in text
 
 
 def test_a_process_that_is_ended_is_replaced(servers: Servers, rows: pd.DataFrame) -> None:

@@ -1,0 +1,81 @@
+"""The register stage: the audited model is one version, and the better of two becomes champion."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ogsrl.policies.actors import ConstantActor
+from ogsrl.policies.saved import save_policy
+from ogsrl.query.model import Model, save_beside
+from ogsrl.registry import CHALLENGER, CHAMPION, Registry
+from pipelines import register
+from pipelines.stage import Stage, write_json
+from tests.pipelines.test_train_stage import PARAMS, ordinal
+from tests.policies.tables import table_frames
+
+FQE = {
+    "fits": 2, "networks": 1, "hidden": 24, "steps": 400, "start_steps": 100, "batch_size": 256,
+    "learning_rate": 2e-3,
+}  # fmt: skip
+#: Scaled doses of (drug, fluid): the drug makes the ill well, and who stays ill dies.
+TREATS, NEVER_TREATS = ConstantActor((1.0, -1.0)), ConstantActor((-1.0, -1.0))
+PAGE = {
+    "verdict": "passed", "headline": "of a test", "recommends": "-", "for_whom": "-",
+    "how_sure": "-", "refuses": "-", "failed": [], "undecided": [],
+}  # fmt: skip
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """All that it reads, but for who was selected."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("OGSRL_HOME", raising=False)
+    made = ordinal(tmp_path, PARAMS | {"evaluate": {"fqe": FQE}}, {"absolute": 0.9})
+    train = made.data("prepared", "train.parquet")
+    shutil.copy(train, made.data("prepared", "test.parquet"))
+    made.data("validated").mkdir()
+    shutil.copy(train, made.data("validated", "trajectories.parquet"))
+    for name in register.REPORTS:
+        write_json(made.report(f"{name}.json"), {})
+    write_json(made.report("selection.json"), {"chosen": {"name": "of a test"}})
+    gates = [{"name": "better", "verdict": "passed", "measured": 0.1}]
+    write_json(made.report("audit.json"), {"verdict": "passed", "gates": gates})
+    for name in ("card.html", "card.md"):
+        made.report(name).write_text("of a test")
+    made.report("figures").mkdir()
+    return Stage("register", "table", made.root)
+
+
+def registered(stage: Stage, actor: ConstantActor, step: str) -> tuple[int, str | None]:
+    """Version and alias of this policy, put forward at this step."""
+    history = table_frames()[0].history
+    selected = stage.model("selected")
+    shutil.rmtree(selected, ignore_errors=True)
+    about = {"status": "selected", "algorithm": "constant", "seed": 0, "step": step}
+    save_policy(selected, actor, history, about)
+    save_beside(stage.cohort_file, history.preparation, selected)
+    write_json(stage.report("card.json"), {"first_page": PAGE, "of": step})
+    register.run(stage)
+    told = json.loads(stage.report("registration.json").read_text())
+    return told["version"], told["alias"]
+
+
+def test_who_treats_replaces_who_never_does_and_not_the_other_way_round(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert registered(stage, NEVER_TREATS, "step_1") == (1, CHAMPION)
+    registry = Registry.open(f"sqlite:///{stage.root / 'mlflow.db'}", stage.root)
+    bundle = registry.folder("models:/table/1")
+    loaded = Model.load(bundle)
+    assert loaded.about["step"] == "step_1"
+    weights = stage.model("selected", "weights.safetensors").read_bytes()
+    assert (bundle / "selected" / "weights.safetensors").read_bytes() == weights
+    assert registered(stage, TREATS, "step_2") == (2, CHAMPION)
+    assert "advantage on the same test patients +" in capsys.readouterr().out
+    assert registered(stage, NEVER_TREATS, "step_3") == (3, CHALLENGER)
+    assert "advantage on the same test patients -" in capsys.readouterr().out
+    assert registry.aliases("table").holder(CHAMPION) == 2
