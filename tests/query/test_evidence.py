@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from ogsrl.audit.rows import with_rows
 from ogsrl.guardian.cells import distinct_patients
 from ogsrl.preparation.tensors import StayTensors, stay_tensors
 from ogsrl.query.answer import ask
@@ -106,3 +107,18 @@ def test_every_dose_that_is_told_was_given_to_nobody_or_to_ten(stays: StayTensor
         for which in (given[:, j], ~given[:, j]):
             count = distinct_patients(cell[which], patient[which], len(told))[told]
             assert bool(((count == 0) | (count >= 10)).all())
+
+
+def test_shares_of_deaths_are_not_taken_for_charted_hundredths(
+    model: Model, stays: StayTensors, tmp_path: Path
+) -> None:
+    made = fitted(stays, stays.given)
+    cells = torch.arange(60) % len(made.centers)
+    alike = {name: getattr(made, name)[cells] for name in ("centers", "patients", "given", "mean")}
+    died = ((torch.arange(60) + 10).double() / 100).round(decimals=2)
+    replace(made, **alike, died=died).save(tmp_path)
+    charted = pd.DataFrame({"stay_id": [str(k) for k in range(80)]})
+    charted["given_oxygen"] = [(k + 5) / 100 for k in range(80)]
+    assert with_rows({"evidence": tmp_path}, [charted]) == []
+    back = Evidence.load(tmp_path, model.history)
+    assert back.died.tolist() == died.tolist()
