@@ -215,7 +215,10 @@ def _as_in_training(made: dict[str, Floats], preparation: Preparation, wrong: li
         gaps = int(np.isnan(made[name]).sum())
         known = preparation.cohort.states[name].missing == "never"  # told already
         if gaps and not known and name not in preparation.indicators:
-            wrong.append(f"{name}: {gaps} gaps, and no patient that it learned from had one")
+            wrong.append(
+                f"{name}: {gaps} gaps, and no patient that it learned from had one; chart it, or "
+                "leave these stays to the clinician"
+            )
 
 
 def _whole(step: Floats, stays: Stays, cohort: Cohort, wrong: list[str]) -> None:

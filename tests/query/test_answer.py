@@ -228,3 +228,19 @@ def test_a_changed_file_is_refused_by_its_name(models: Path, tmp_path: Path) -> 
     (folder / "guardian" / "more.txt").write_text("")
     with pytest.raises(ModelError, match=r"guardian/more.txt"):
         check_bundle(folder)
+
+
+def test_a_gap_that_no_training_patient_had_is_refused_by_name(
+    model: Model, rows: pd.DataFrame
+) -> None:
+    assert "sofa" not in model.history.preparation.indicators
+    with pytest.raises(QueryError, match=r"^sofa: 3 gaps, and no patient .* leave these stays to"):
+        ask(model, rows.assign(sofa=rows["sofa"].mask(rows.index < 3)))
+
+
+def test_a_blank_chart_gets_no_dose(model: Model, rows: pd.DataFrame) -> None:
+    blank = {name: float("nan") for name in model.history.preparation.indicators}
+    answers = ask(model, rows.assign(**blank))
+    assert set(answers["verdict"]) == {"defer"}
+    assert answers["rule"].isin(["not_charted", "hazard:untreated_hypotension"]).all()
+    assert set(ask(model, rows)["verdict"]) == {"recommend", "defer"}
