@@ -186,9 +186,6 @@ def evaluate(model: str, cohort: Path, out: Path | None, seed: int, as_json: boo
     from ogsrl.query.elsewhere import evaluate_elsewhere  # noqa: PLC0415 - others need not wait for torch
 
     found = evaluate_elsewhere(_folder(model), cohort, seed)
-    if model.startswith("models:"):
-        tag = _registry().note_external(model, found.told, "; ".join(found.sentences))
-        click.echo(f"noted in the registry: {tag}", err=True)
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -197,11 +194,12 @@ def evaluate(model: str, cohort: Path, out: Path | None, seed: int, as_json: boo
             (out / "evaluation.json").write_text(text, encoding="utf-8")
         except OSError:
             raise SourceError(f"{out}: cannot be written; choose another folder") from None
-    if as_json:
-        click.echo(json.dumps(found.told, indent=2, allow_nan=False))
-        return
-    for line in found.sentences:
+    lines = [json.dumps(found.told, indent=2, allow_nan=False)] if as_json else found.sentences
+    for line in lines:
         click.echo(line)
+    if model.startswith("models:"):
+        tag = _registry().note_external(model, found.told, "; ".join(found.sentences))
+        click.echo(f"noted in the registry: {tag}", err=True)
 
 
 @main.command(epilog="Example: ogsrl query --model models:/sepsis@champion --cohort rows.csv")

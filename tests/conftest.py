@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 
 from ogsrl.query.model import Model
+from ogsrl.registry import Entry, Registry
 from ogsrl.sources.simulator import simulate
 from ogsrl.spec import load_cohort
 from tests.query.small import small_model
+from tests.registered import entry_of
 from tests.workspace import REPOSITORY
 
 CONTRACT = REPOSITORY / "data_contracts" / "sepsis.yaml"
@@ -36,3 +38,15 @@ def rows() -> pd.DataFrame:
     """Other patients, as the trajectory table has them."""
     cohort = load_cohort(CONTRACT)
     return simulate(40, 2)[list(cohort.table_columns)]
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """One of its own, empty."""
+    return Registry.open(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+
+
+@pytest.fixture
+def entry(models: Path, tmp_path: Path) -> Entry:
+    """The small model, to be registered."""
+    return entry_of(models, tmp_path)

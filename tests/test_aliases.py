@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 from ogsrl.errors import OgsrlError
 from ogsrl.registry import CHALLENGER, CHAMPION, Entry, Registry
-from tests.test_registry import MARGIN, another, better, carded, entry_of, versions, worse
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry.open(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
-
-
-@pytest.fixture
-def entry(models: Path, tmp_path: Path) -> Entry:
-    return entry_of(models, tmp_path)
+from tests.registered import MARGIN, another, better, carded, versions, worse
 
 
 def test_what_an_interrupted_call_meant_to_give_is_earned_again(

@@ -18,7 +18,7 @@ from ogsrl.audit.filled import filled
 from ogsrl.cli import main
 from ogsrl.registry import CHAMPION, Entry, Registry
 from tests.audit.told import changed
-from tests.test_registry import MARGIN, another, better, carded, entry_of, tamper
+from tests.registered import MARGIN, another, better, carded, entry_of, tamper
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from ogsrl.audit.rendered import html
 from ogsrl.registry import Registry
 from tests.audit.told import clean
 from tests.browser import browser
+from tests.registered import MARGIN, entry_of
 from tests.servers import free_port, patiently, serving
-from tests.test_registry import MARGIN, entry_of
 
 pytestmark = pytest.mark.slow
 

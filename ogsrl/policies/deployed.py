@@ -102,7 +102,10 @@ class Deployed:
                 decided.hazard & ~unreadable,
             )
         doses = self.orders.ordered(states, proposed)
-        hazard, unknown = self._dangers(states, doses.detach())
+        hazards, unknown = self._dangers(states, doses.detach())
+        hazard = torch.zeros_like(unknown)
+        for value in hazards.values():
+            hazard |= value == 1
         if self.guardian is None:
             score = states.new_zeros(len(states))
             return Decisions(doses, score, hazard | unknown, hazard)
@@ -111,46 +114,33 @@ class Deployed:
         return Decisions(doses, score, hazard | unknown | ~supported, hazard)
 
     @torch.no_grad()
-    def hazardous(self, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
-        """Whether any hazard is met."""
-        return self._dangers(states, doses)[0]
+    def _dangers(
+        self, states: torch.Tensor, doses: torch.Tensor
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Each hazard on each row, 1 where it is met; and where too little was ever charted.
 
-    def hazards(self, states: torch.Tensor, doses: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Each hazard on each row: 1 where it is met, 0 where not.
-
-        NaN where that hangs on what was never charted: what fills such a gap is a guess.
+        What fills a gap is a guess, and looks like anybody. So a hazard that hangs on a column
+        that was never charted is NaN; and nothing may be said where more of `watched` is uncharted
+        than ten training patients tell of.
         """
+        made, uncharted = self.history.preparation, self.history.uncharted(states)
         needed = {column for rule in self._hazards.values() for column in rule.columns}
         values = self.history.clinical(states, needed)
-        for name, gap in self.history.uncharted(states).items():
-            if name in values:
-                values[name] = np.where(gap.cpu().numpy(), np.nan, values[name])
+        for name in needed & uncharted.keys():
+            values[name] = np.where(uncharted[name].cpu().numpy(), np.nan, values[name])
         for j, (name, order) in enumerate(self.orders.orders.items()):
             values[name] = order.scale.inverse(doses[:, j].cpu().numpy())
-        return {
+        hazards = {
             name: torch.from_numpy(rule.numpy(values)).to(states.device)
             for name, rule in self._hazards.items()
         }
-
-    @torch.no_grad()
-    def _dangers(
-        self, states: torch.Tensor, doses: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whether any hazard is met; whether too little was ever charted to judge."""
-        met = torch.zeros(len(states), dtype=torch.bool, device=states.device)
-        unknown = self._blank(states)
-        for value in self.hazards(states, doses).values():
-            met |= value == 1
-            unknown |= value.isnan()
-        return met, unknown
-
-    def _blank(self, states: torch.Tensor) -> torch.Tensor:
-        """Whether more is uncharted than ten patients tell of: filled in, it looks like anybody."""
         gaps = torch.zeros(len(states), dtype=torch.int64, device=states.device)
-        made, uncharted = self.history.preparation, self.history.uncharted(states)
         for name in made.watched:
             gaps += uncharted[name]
-        return gaps > made.most_gaps
+        unknown = gaps > made.most_gaps
+        for value in hazards.values():
+            unknown |= value.isnan()
+        return hazards, unknown
 
     @torch.no_grad()
     def rules(self, states: torch.Tensor, decided: Decisions) -> list[str | None]:
@@ -163,8 +153,7 @@ class Deployed:
         found: list[str | None] = [None] * len(states)
         if self.guardian is not None:
             found = list(self.guardian.rules(states, doses))
-        hazards = self.hazards(states, doses)
-        unknown = self._dangers(states, doses)[1]
+        hazards, unknown = self._dangers(states, doses)
         for row in unknown.nonzero().squeeze(1).tolist():
             found[row] = NOT_CHARTED
         for name, value in hazards.items():

@@ -283,7 +283,7 @@ class Registry:
             version = self._version_at(uri)
             hashed = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
             tag = EXTERNAL + hashed[:8]
-            self.client.set_model_version_tag(version.name, version.version, tag, said)
+            self.client.set_model_version_tag(version.name, version.version, tag, said[:LONGEST])
             return f"{tag} of version {version.version}"
 
     def folder(self, uri: str) -> Path:

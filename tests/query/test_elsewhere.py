@@ -22,7 +22,7 @@ from ogsrl.registry import Registry
 from ogsrl.sources.simulator import simulate
 from ogsrl.spec import load_cohort
 from tests.query.small import SMALL, small_model
-from tests.test_registry import MARGIN, entry_of
+from tests.registered import MARGIN, entry_of
 from tests.workspace import REPOSITORY
 
 CONTRACT = REPOSITORY / "data_contracts" / "sepsis.yaml"

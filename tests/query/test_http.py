@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 from ogsrl.cli import main
 from ogsrl.registry import Registry
+from tests.registered import MARGIN, entry_of
 from tests.servers import free_port, posted, serving
-from tests.test_registry import MARGIN, entry_of
 
 pytestmark = pytest.mark.slow
 URI = "models:/sepsis@champion"
