@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks._coverage_policies import BETTER, CLINICIANS, DEADLY
-from ogsrl.evaluation.config import Inflation
+from ogsrl.evaluation.config import Inflation, kind
 from ogsrl.evaluation.known import Known, Truths
 from ogsrl.evaluation.panel import INFORMS
-from ogsrl.evaluation.quantities import COST, VALUE, kind
+from ogsrl.evaluation.quantities import COST, VALUE
 
 FQE, MORTALITY, PANEL = "fqe", "mortality", "panel"
 #: Two-sided .95, one-sided .95, and the confounding that the width is asked of.

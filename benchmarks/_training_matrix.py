@@ -12,21 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._truth_cohorts import NAME, ROOT, make
-from benchmarks.truth import QUICK
+from benchmarks.truth import HARDLY_TRAINED, QUICK
 from pipelines import train
 from pipelines.stage import Stage
 
 #: Texts of params.yaml for the same code small.
 SMALL: Mapping[str, str] = {
     **QUICK.changes,
+    **HARDLY_TRAINED,
     "seeds: [0, 1, 2]": "seeds: [0]",
-    "steps: 1800": "steps: 20",
-    "checkpoint_every: 900": "checkpoint_every: 10",
-    "{cloning_only: true, ": "{cloning_only: true, start_steps: 20, ",
-    "{refresh: 150, pool: 5, starts: 2000, ": (
-        "{start_steps: 20, critic_start_steps: 20, first_decisions: 50, refresh: 10, pool: 2, "
-        "starts: 50, "
-    ),
 }
 
 

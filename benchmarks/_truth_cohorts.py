@@ -121,7 +121,13 @@ class Place:
         return digest(contents, self.cohort.model_dump(mode="json"), self.max_refusal)
 
 
-def make(folder: Path, options: Mapping[str, Any], seed: int, changes: Mapping[str, str]) -> Place:
+def make(
+    folder: Path,
+    options: Mapping[str, Any],
+    seed: int,
+    changes: Mapping[str, str],
+    margin: float = 0.0,
+) -> Place:
     """A cohort like the default one but for `options`, through every stage; finished ones stay.
 
     Args:
@@ -129,9 +135,12 @@ def make(folder: Path, options: Mapping[str, Any], seed: int, changes: Mapping[s
         options: Of the simulator, instead of the cohort file's.
         seed: Of the simulator and of everything fitted.
         changes: Texts of params.yaml and what replaces them.
+        margin: Added to every limit.
     """
     text = yaml.safe_load((ROOT / "data_contracts" / f"{NAME}.yaml").read_text(encoding="utf-8"))
     text["source"]["options"] |= options
+    for constraint in text["constraints"].values():
+        constraint["limit"]["margin"] += margin
     cohort = yaml.safe_dump(text, sort_keys=False, allow_unicode=True)
     params = (ROOT / "params.yaml").read_text(encoding="utf-8")
     for old, new in {"\nseed: 0\n": f"\nseed: {seed}\n", **changes}.items():

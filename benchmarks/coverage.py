@@ -30,6 +30,7 @@ from benchmarks._coverage_policies import fix
 from benchmarks._report import arguments, report
 from benchmarks._truth_cohorts import ROOT, code_files, digest, make
 from benchmarks._truth_measure import Patients
+from benchmarks.truth import HARDLY_TRAINED
 from benchmarks.truth import QUICK as SMALL
 from ogsrl.evaluation.config import Inflation
 from pipelines.params import parse_params, read_params
@@ -86,6 +87,7 @@ FULL = Size({}, {}, 10, 20, 200, 3, 4_000, 4_000, 100_000)
 QUICK = Size(
     {
         **SMALL.changes,
+        **HARDLY_TRAINED,
         f"fqe: {{fits: 5, networks: 1, {_LONG}": f"fqe: {{fits: 2, networks: 1, {_SHORT}",
         f"values: {{fits: 1, networks: 2, {_LONG}": f"values: {{fits: 1, networks: 1, {_SHORT}",
         f"robust: {{fits: 1, networks: 2, {_LONG}": f"robust: {{fits: 1, networks: 1, {_SHORT}",
@@ -157,8 +159,9 @@ def _inflation() -> Inflation:
 
 
 def _side_by_side(jobs: Sequence[Job], processes: int, what: str) -> Iterator[dict[str, Any]]:
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for number, told in enumerate(pool.map(done, jobs), 1):
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:  # begins lazily
+        each = pool.map(done, jobs) if processes > 1 else map(done, jobs)
+        for number, told in enumerate(each, 1):
             print(f"{what}: {number} of {len(jobs)}", flush=True)
             yield told
 

@@ -31,7 +31,7 @@ from benchmarks._report import ROOT, arguments, report
 from benchmarks._truth_cohorts import Place, make
 from benchmarks.truth import FULL as TRUTH
 from benchmarks.truth import QUICK as TRUTH_QUICK
-from ogsrl.evaluation.fqe import FqeParams
+from ogsrl.evaluation.config import FqeParams
 from ogsrl.policies.actors import NetworkActor
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.networks import Perceptrons, Shape

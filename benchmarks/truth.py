@@ -95,6 +95,16 @@ QUICK = Size(
     search=SearchSize(patients=100, candidates=6, rounds=2, judged=200),
     harder={},
 )
+#: So little training that what comes of it is worth nothing.
+HARDLY_TRAINED = {
+    "steps: 1800": "steps: 20",
+    "checkpoint_every: 900": "checkpoint_every: 10",
+    "{cloning_only: true, ": "{cloning_only: true, hidden: 32, start_steps: 20, ",
+    "{refresh: 150, pool: 5, starts: 2000, ": (
+        "{hidden: 32, start_steps: 20, critic_start_steps: 20, first_decisions: 50, refresh: 10, "
+        "pool: 2, starts: 50, "
+    ),
+}
 
 
 def references(place: Place) -> list[Named]:

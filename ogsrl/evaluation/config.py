@@ -9,9 +9,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ogsrl.evaluation.fqe_parts import FqeParams
-from ogsrl.evaluation.quantities import kind
-
 Name = Literal[
     "fqe", "pdis", "pdis_clipped", "wis", "cwpdis", "dr", "wdr", "magic", "rollouts"
 ]  # fmt: skip
@@ -22,6 +19,36 @@ ALL: tuple[Name, ...] = (
 
 #: Patients below which nothing is estimated.
 LEAST_PATIENTS = 20
+
+
+class FqeParams(BaseModel):
+    """Parameters of fitted Q evaluation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    fits: int = Field(5, ge=1, le=100, description="Cold fits.")
+    networks: int = Field(
+        2, ge=1, le=20, description="Networks a fit, begun apart and fed the same patients."
+    )
+    hidden: int = Field(64, ge=4, le=2048, description="Units of each of two hidden layers.")
+    start_steps: int = Field(200, ge=0, description="First steps, towards logged returns.")
+    steps: int = Field(1500, ge=1, description="Gradient steps towards the policy's value.")
+    batch_size: int = Field(256, ge=8, le=65536, description="Rows a network and step.")
+    learning_rate: float = Field(4e-4, gt=0, le=1, description="Of Adam; falls to 0 as a cosine.")
+    target_rate: float = Field(0.02, gt=0, le=1, description="How fast targets follow.")
+    draws: int = Field(4, ge=1, le=64, description="Doses drawn a row where something is drawn.")
+    dose_weight: float = Field(
+        4.0, gt=0, le=100, description="Deviation of doses, given the state, as inputs."
+    )
+
+
+def kind(quantity: str) -> str:
+    """mortality, value, cost or refusal.
+
+    >>> kind("cost:hypoxia")
+    'cost'
+    """
+    return quantity.partition(":")[0]
 
 
 class Inflation(BaseModel):
@@ -70,11 +97,11 @@ class EvaluateParams(BaseModel):
         "was not fed.",
     )  # fmt: skip
     fqe: FqeParams = Field(
-        FqeParams(networks=1, batch_size=256, dose_weight=8),
+        FqeParams(networks=1, dose_weight=8),
         description="Fitted Q evaluation, cross-fitted on test patients.",
     )
     values: FqeParams = Field(
-        FqeParams(fits=1, networks=2, batch_size=256, dose_weight=8),
+        FqeParams(fits=1, networks=2, dose_weight=8),
         description="Fitted values of dr, wdr and magic, from training patients.",
     )
     tolerance: dict[str, Annotated[float, Field(ge=0)]] = Field(

@@ -13,15 +13,16 @@ from dataclasses import dataclass, replace
 import torch
 
 from ogsrl.errors import ModelError
+from ogsrl.evaluation.config import FqeParams
 from ogsrl.evaluation.executed import BLOCK, Clinicians, Executed
-from ogsrl.evaluation.fqe_parts import FqeParams, Heads, Inputs, Seen, Task, first_decisions
+from ogsrl.evaluation.fqe_parts import Heads, Inputs, Seen, Task, first_decisions
 from ogsrl.evaluation.fqe_table import Tables, is_table, known_chances, solve
 from ogsrl.evaluation.quantities import REFUSAL, default_quantities, quantities
 from ogsrl.policies.deployed import Deployed
 from ogsrl.policies.networks import Adam, Perceptrons, Shape
 from ogsrl.preparation.tensors import StayTensors
 
-__all__ = ["Fqe", "FqeParams", "Sampling", "first_decisions", "fit_fqe"]
+__all__ = ["Fqe", "Sampling", "first_decisions", "fit_fqe"]
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,10 @@ class Networks:
         answers = theirs.answer(*self.inputs(states, doses))
         return self.heads.values(torch.sigmoid(answers + self.heads.start[policy]))
 
-    def seen(self, states: torch.Tensor, doses: torch.Tensor, rows: torch.Tensor) -> Seen:
+    def seen(self, states: torch.Tensor, unusual: torch.Tensor, rows: torch.Tensor) -> Seen:
         """(policies x networks, rows, .): each network its own rows, each policy its own doses."""
-        policies, networks, batch, count = doses.shape
-        flat = self.inputs(states[rows.flatten()], doses.reshape(policies, -1, count))
+        policies, networks, batch, count = unusual.shape
+        flat = self.inputs.beside(states[rows.flatten()], unusual.reshape(policies, -1, count))
         return flat.each(lambda one: one.reshape(policies * networks, batch, -1))
 
 
@@ -245,6 +246,8 @@ def _train(
 ) -> None:
     """All steps: towards logged returns first, then towards the policies' own values."""
     stack, heads = networks.stack, networks.heads
+    unusual = networks.inputs.unusual(task.states, task.doses)
+    then = networks.inputs.unusual(task.next_states, task.next_doses)
     targets, adam = replace(networks, stack=stack.twin()), Adam(stack, params.learning_rate)
     # each fit's own sample, as far as its stays' ends are known
     begun = [pool[torch.isin(pool, task.known)] for pool in pools]
@@ -256,11 +259,11 @@ def _train(
             wanted = task.returns[:, rows]
         else:
             draw = int(torch.randint(len(task.next_doses), (1,), generator=generator))
-            wanted = _targets(targets, task, rows, draw)
+            wanted = _targets(targets, task, rows, then[draw], task.refused[draw])
             done = (number - start) / params.steps
             adam.learning_rate = params.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
         share = (wanted.clip(task.low, task.high) - task.low) / heads.span
-        given = task.doses[rows].expand(len(wanted), -1, -1, -1)
+        given = unusual[rows].expand(len(wanted), -1, -1, -1)
         answers = stack.forward(*networks.seen(task.states, given, rows))
         gap = (heads.shares(answers) - share) * task.counts[rows]
         if not bool(torch.isfinite(gap).all()):
@@ -278,12 +281,13 @@ def _train(
 
 
 @torch.no_grad()
-def _targets(targets: Networks, task: Task, rows: torch.Tensor, draw: int) -> torch.Tensor:
-    """(policies, networks, rows, quantities) y."""
-    doses = task.next_doses[draw][:, rows]
-    answers = targets.stack.answer(*targets.seen(task.next_states, doses, rows))
+def _targets(
+    targets: Networks, task: Task, rows: torch.Tensor, then: torch.Tensor, refused: torch.Tensor
+) -> torch.Tensor:
+    """(policies, networks, rows, quantities) y, of (policies, decisions, .) doses and refusals."""
+    answers = targets.stack.answer(*targets.seen(task.next_states, then[:, rows], rows))
     after = targets.heads.values(targets.heads.shares(answers))
-    return task.paid[rows] + task.going[rows] * after + task.refused[draw][:, rows]
+    return task.paid[rows] + task.going[rows] * after + refused[:, rows]
 
 
 def _folds(task: Task, params: FqeParams, folds: int, generator: torch.Generator) -> torch.Tensor:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from ogsrl.evaluation.executed import Executed
 from ogsrl.evaluation.quantities import REFUSAL, Quantity, to_go
@@ -19,27 +18,6 @@ from ogsrl.preparation.tensors import StayTensors
 
 #: The least chance or share that a fit begins with, and the least deviation of a dose.
 LEAST, LEAST_DEVIATION = 1e-3, 0.05
-
-
-class FqeParams(BaseModel):
-    """Parameters of fitted Q evaluation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    fits: int = Field(5, ge=1, le=100, description="Cold fits.")
-    networks: int = Field(
-        2, ge=1, le=20, description="Networks a fit, begun apart and fed the same patients."
-    )
-    hidden: int = Field(64, ge=4, le=2048, description="Units of each of two hidden layers.")
-    start_steps: int = Field(200, ge=0, description="First steps, towards logged returns.")
-    steps: int = Field(1500, ge=1, description="Gradient steps towards the policy's value.")
-    batch_size: int = Field(512, ge=8, le=65536, description="Rows a network and step.")
-    learning_rate: float = Field(4e-4, gt=0, le=1, description="Of Adam; falls to 0 as a cosine.")
-    target_rate: float = Field(0.02, gt=0, le=1, description="How fast targets follow.")
-    draws: int = Field(4, ge=1, le=64, description="Doses drawn a row where something is drawn.")
-    dose_weight: float = Field(
-        4.0, gt=0, le=100, description="Deviation of doses, given the state, as inputs."
-    )
 
 
 class Seen(NamedTuple):
@@ -95,13 +73,23 @@ class Inputs:
 
     def __call__(self, states: torch.Tensor, doses: torch.Tensor) -> Seen:
         """Of states (rows, .) and doses (..., rows, .)."""
+        return self.beside(states, self.unusual(states, doses))
+
+    def unusual(self, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
+        """(..., rows, .) doses as they go in."""
         numbers, codes = self.codes.numbers(states), self.codes.codes(states)
-        before, last = doses.shape[:-1], numbers.shape[1]
+        last = numbers.shape[1]
         usual = numbers @ self.usual[:last] + self.usual[-1]
         if codes is not None:  # an unknown one, -1, says nothing
             each = torch.cat([self.usual[last:-1], torch.zeros(1, doses.shape[-1])])
             usual = usual + each[codes].sum(1)
-        seen = torch.cat([numbers.expand(*before, -1), (doses - usual) * self.width], -1)
+        return (doses - usual) * self.width
+
+    def beside(self, states: torch.Tensor, unusual: torch.Tensor) -> Seen:
+        """Of states (rows, .) and `unusual` doses there, (..., rows, .)."""
+        numbers, codes = self.codes.numbers(states), self.codes.codes(states)
+        before = unusual.shape[:-1]
+        seen = torch.cat([numbers.expand(*before, -1), unusual], -1)
         return Seen(seen, None if codes is None else codes.expand(*before, -1))
 
 

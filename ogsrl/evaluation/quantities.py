@@ -41,15 +41,6 @@ class Quantity:
     once: bool = False
 
 
-def kind(quantity: str) -> str:
-    """mortality, value, cost or refusal.
-
-    >>> kind("cost:hypoxia")
-    'cost'
-    """
-    return quantity.partition(":")[0]
-
-
 def primary(cohort: Cohort) -> str:
     """The quantity that decides: mortality, or the value of a cohort without deaths."""
     return MORTALITY if tells_deaths(cohort) else VALUE

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 
 from ogsrl.errors import ModelError
+from ogsrl.evaluation.config import FqeParams
 from ogsrl.evaluation.executed import Clinicians, Executed
-from ogsrl.evaluation.fqe_parts import FqeParams, Heads, Inputs, Seen, Task, first_decisions
+from ogsrl.evaluation.fqe_parts import Heads, Inputs, Seen, Task, first_decisions
 from ogsrl.evaluation.quantities import default_quantities, quantities
 from ogsrl.evaluation.sensitivity import Widening, check_gamma
 from ogsrl.policies.deployed import Deployed

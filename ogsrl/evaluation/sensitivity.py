@@ -245,7 +245,7 @@ def recorded(
     if not bool(known.any()):
         return Recorded((), 0, "b gives no test decision any chance")
     states, doses, log_b = states[known], doses[known], log_b[known]
-    seen = train.transitions().states
+    seen = _Seen.of(train.transitions().states)
     found = []
     for name, places in groups.items():
         redraw = _Redraw.of(seen, places)
@@ -260,30 +260,45 @@ def recorded(
 
 
 @dataclass(frozen=True)
+class _Seen:
+    """States with a column of ones, and their products, which every regression has parts of."""
+
+    x: torch.Tensor
+    gram: torch.Tensor
+
+    @classmethod
+    def of(cls, states: torch.Tensor) -> _Seen:
+        x = _with_one(states)
+        return cls(x, x.T @ x)
+
+
+@dataclass(frozen=True)
 class _Redraw:
     """Columns of states, drawn again given the others."""
 
     places: list[int]
-    others: list[int]
-    slope: torch.Tensor
+    slope: torch.Tensor  # 0 of the columns themselves
     residuals: torch.Tensor
     low: torch.Tensor
     high: torch.Tensor
     values: Mapping[int, torch.Tensor]  # of columns with few
 
     @classmethod
-    def of(cls, states: torch.Tensor, places: list[int]) -> _Redraw:
-        others = [i for i in range(states.shape[1]) if i not in places]
-        x, y = _with_one(states[:, others]), states[:, places].double()
-        gram = x.T @ x + 1e-6 * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
-        slope = torch.linalg.solve(gram, x.T @ y)
+    def of(cls, seen: _Seen, places: list[int]) -> _Redraw:
+        x, y = seen.x, seen.x[:, places]
+        others = [i for i in range(x.shape[1]) if i not in places]
+        penalty = 1e-6 * len(x) * torch.eye(len(others), dtype=x.dtype)
+        slope = torch.zeros(x.shape[1], len(places), dtype=x.dtype)
+        slope[others] = torch.linalg.solve(
+            seen.gram[others][:, others] + penalty, seen.gram[others][:, places]
+        )
         each = [torch.unique(column) for column in y.T]
         few = {j: values for j, values in enumerate(each) if len(values) <= FEW_VALUES}
-        return cls(places, others, slope, y - x @ slope, y.amin(0), y.amax(0), few)
+        return cls(places, slope, y - x @ slope, y.amin(0), y.amax(0), few)
 
     def __call__(self, states: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         donors = torch.randint(len(self.residuals), (len(states),), generator=generator)
-        drawn = _with_one(states[:, self.others]) @ self.slope + self.residuals[donors]
+        drawn = _with_one(states) @ self.slope + self.residuals[donors]
         drawn = drawn.clip(self.low, self.high)
         for j, values in self.values.items():
             drawn[:, j] = values[(drawn[:, j, None] - values).abs().argmin(1)]

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 
+from ogsrl.evaluation.config import FqeParams
 from ogsrl.evaluation.executed import Clinicians, Executed
-from ogsrl.evaluation.fqe import Fqe, FqeParams, Networks, Sampling, fit_fqe
+from ogsrl.evaluation.fqe import Fqe, Networks, Sampling, fit_fqe
 from ogsrl.evaluation.fqe_parts import Heads, Inputs
 from ogsrl.evaluation.quantities import REFUSAL, default_quantities, quantities, to_go
 from ogsrl.modeldir import load_model, rebuilding, save_model

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ogsrl.evaluation.fqe import FqeParams
+from ogsrl.evaluation.config import FqeParams
 
 
 class SelectParams(BaseModel):
@@ -44,6 +44,6 @@ class SelectParams(BaseModel):
     )
     fqe: FqeParams = Field(FqeParams(), description="Fitted Q evaluation of the finalists.")
     predictions: FqeParams = Field(
-        FqeParams(networks=1, steps=1000, batch_size=256),
+        FqeParams(networks=1, steps=1000),
         description="What is saved beside who was selected, for queries.",
     )

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ogsrl.errors import ModelError
-from ogsrl.evaluation.fqe import WHOLE, Fqe, FqeParams, Sampling, first_decisions, fit_fqe
+from ogsrl.evaluation.config import FqeParams
+from ogsrl.evaluation.fqe import WHOLE, Fqe, Sampling, first_decisions, fit_fqe
 from ogsrl.evaluation.quantities import deaths, quantities, to_go
 from ogsrl.preparation.tensors import StayTensors
 from tests.evaluation.ward import STEPS, Chance, Ward, WardClinicians, acting, clinicians

@@ -9,7 +9,8 @@ import torch
 from d3rlpy.models.encoders import VectorEncoderFactory
 from d3rlpy.ope import FQE, FQEConfig
 
-from ogsrl.evaluation.fqe import FqeParams, fit_fqe
+from ogsrl.evaluation.config import FqeParams
+from ogsrl.evaluation.fqe import fit_fqe
 from ogsrl.preparation.tensors import LoggedArrays, logged_arrays
 from tests.evaluation.ward import Ward, WardClinicians, acting
 

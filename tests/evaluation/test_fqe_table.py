@@ -13,9 +13,9 @@ import torch
 from ogsrl.behaviour.config import BehaviourParams, BoostedParams
 from ogsrl.behaviour.fitting import fit as fit_behaviour
 from ogsrl.errors import ModelError
-from ogsrl.evaluation.config import EvaluateParams
+from ogsrl.evaluation.config import EvaluateParams, FqeParams
 from ogsrl.evaluation.evaluate import Grounds, Subject, evaluate
-from ogsrl.evaluation.fqe import Fqe, FqeParams, Sampling, fit_fqe
+from ogsrl.evaluation.fqe import Fqe, Sampling, fit_fqe
 from ogsrl.evaluation.fqe_table import POOLED, Tables, is_table, never_given
 from ogsrl.evaluation.quantities import quantities
 from ogsrl.policies.actors import TableActor

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ogsrl.evaluation.fqe import FqeParams, fit_fqe
+from ogsrl.evaluation.config import FqeParams
+from ogsrl.evaluation.fqe import fit_fqe
 from ogsrl.evaluation.pessimism import Worst
 from ogsrl.policies.deployed import Decisions, Deployed
 from tests.evaluation.ward import Ward, WardClinicians

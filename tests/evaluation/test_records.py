@@ -10,9 +10,10 @@ import torch
 
 from ogsrl.behaviour.doses import DoseGrid
 from ogsrl.errors import EstimateError
+from ogsrl.evaluation.config import FqeParams
 from ogsrl.evaluation.estimators import cwpdis, dr, pdis, wdr, wis
 from ogsrl.evaluation.executed import Executed
-from ogsrl.evaluation.fqe import FqeParams, fit_fqe
+from ogsrl.evaluation.fqe import fit_fqe
 from ogsrl.evaluation.quantities import quantities
 from ogsrl.evaluation.record import Record
 from ogsrl.evaluation.records import Layout, fitted_values, records

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ogsrl.errors import EstimateError, ModelError
-from ogsrl.evaluation.fqe_parts import FqeParams
+from ogsrl.evaluation.config import FqeParams
 from ogsrl.evaluation.robust import Robust, fit_robust
 from ogsrl.evaluation.sensitivity import Widening
 from tests.evaluation.ward import GIVEN, STEPS, Ward, WardClinicians, acting

@@ -1,5 +1,7 @@
 """params.yaml: closed, typed, with a cohort's overrides, and every mistake told at once."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,13 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("- 1\n")
     with pytest.raises(SpecError, match="mapping"):
         read_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["pipelines.__main__", "pipelines.source", "pipelines.ingest", "pipelines.validate",
+     "pipelines.prepare", "ogsrl.cli"],
+)  # fmt: skip
+def test_who_fits_nothing_does_not_wait_for_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0

@@ -9,7 +9,7 @@ import torch
 
 from ogsrl.behaviour.config import BehaviourParams, NeuralParams
 from ogsrl.behaviour.fitting import fit as fit_behaviour
-from ogsrl.evaluation.fqe import FqeParams
+from ogsrl.evaluation.config import FqeParams
 from ogsrl.guardian.christoffel import ChristoffelGuardian
 from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.config import GuardianParams

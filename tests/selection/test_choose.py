@@ -10,7 +10,7 @@ import torch
 
 from ogsrl.dynamics.answers import Next
 from ogsrl.errors import ModelError
-from ogsrl.evaluation.fqe import FqeParams
+from ogsrl.evaluation.config import FqeParams
 from ogsrl.evaluation.rollouts import Model, Rollouts
 from ogsrl.policies.deployed import Deployed
 from ogsrl.selection.choose import Candidate, Grounds, Selection, Verdict, select

@@ -10,7 +10,7 @@ import torch
 from ogsrl.behaviour.config import BehaviourParams, BoostedParams
 from ogsrl.behaviour.fitting import fit as fit_behaviour
 from ogsrl.dynamics.counts import fit_counts
-from ogsrl.evaluation.fqe import FqeParams
+from ogsrl.evaluation.config import FqeParams
 from ogsrl.evaluation.rollouts import Rollouts
 from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.counts import Counts
