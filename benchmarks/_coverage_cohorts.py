@@ -20,7 +20,7 @@ from benchmarks._coverage_policies import BETTER, MUCH_WORSE, OURS, read
 from benchmarks._truth_cohorts import Place, digest
 from ogsrl.behaviour.fitting import fit as fit_behaviour
 from ogsrl.dynamics.ensemble import Dynamics
-from ogsrl.evaluation.asking import CLINICIANS, Case, Shared
+from ogsrl.evaluation.asking import CLINICIANS, FITTED, Case, Shared
 from ogsrl.evaluation.bedside import Bedside
 from ogsrl.evaluation.config import EvaluateParams, Inflation, Name
 from ogsrl.evaluation.confounding import Bounds, first_dose, whole_stay
@@ -48,10 +48,11 @@ class Job:
     """One cohort.
 
     Attributes:
-        kind: panel, light or confounded.
+        kind: panel, fit (cold fits alone), light or confounded.
         seed: Of its patients.
         place: Where policies and models were fitted.
         folder: Where policies and parts lie.
+        settings: Of evaluation, in a word, for the names of parts.
         train: Training patients; calibration and validation have a quarter of them each.
         test: Test patients.
         truth: Patients of the truth on confounded cohorts.
@@ -63,6 +64,7 @@ class Job:
     seed: int
     place: Path
     folder: Path
+    settings: str
     train: int
     test: int
     truth: int
@@ -75,7 +77,7 @@ class Job:
         tail = ""
         if self.kind == "confounded":
             tail = f"_{self.confounding:g}_{digest([], self.inflation.model_dump())}"
-        return self.folder / f"{self.kind}{tail}_{self.seed}.json"
+        return self.folder / f"{self.kind}{tail}_{self.settings}_{self.seed}.json"
 
 
 def done(job: Job) -> dict[str, Any]:
@@ -165,9 +167,13 @@ class FirstOnly:
 def _params(job: Job) -> EvaluateParams:
     """Of the pipeline, but for what the job says."""
     params = Place(job.place).stage.params.evaluate
-    return params.model_copy(
-        update={"inflation": job.inflation, "bandwidths": params.bandwidths[:1]}
-    )
+    update: dict[str, Any] = {
+        "inflation": job.inflation,
+        "bandwidths": params.bandwidths[:1],
+    }
+    if job.kind == "fit":
+        update["estimators"] = (FITTED,)
+    return params.model_copy(update=update)
 
 
 def _evaluated(job: Job, params: EvaluateParams) -> Evaluation:
@@ -184,10 +190,10 @@ def _asked(job: Job) -> tuple[list[Subject], Grounds, torch.Generator]:
     behaviour, train = place.behaviour, None
     if job.kind != "light":
         parts = _parts(place, job, config)
-        train = parts["train"]
+        train = parts["train"] if job.kind != "fit" else None  # who else is asked has it
         asked = place.stage.params.behaviour.model_copy(update={"kinds": ("neural",)})
         behaviour = fit_behaviour(
-            train, parts["calibration"], parts["validation"], asked, generator
+            parts["train"], parts["calibration"], parts["validation"], asked, generator
         )
     model = Dynamics.load(place.stage.model("dynamics"), place.history)
     grounds = Grounds(test, behaviour, train, model if job.kind == "panel" else None)
@@ -232,5 +238,5 @@ def _bounds(bounds: Bounds, gamma: float) -> dict[str, Any]:
     }
 
 
-_WORK = {"panel": _panel, "light": _light, "confounded": _confounded}
+_WORK = {"panel": _panel, "fit": _panel, "light": _light, "confounded": _confounded}
 assert set(LIGHT) <= set(WEIGHTED)

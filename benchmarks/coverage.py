@@ -113,24 +113,26 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     size = QUICK if options.quick else FULL
     place = make(options.work / "cohorts", size.options, COHORT_SEED, size.changes)
     params = place.stage.params.model_dump(mode="json")
-    for found in ("inflation", "limits_miss"):  # here: in the names of parts that they are in
+    for found in ("inflation", "limits_miss"):  # in the names of parts that they are in
         params["evaluate"].pop(found)
-    settings = {name: params[name] for name in ("train", "select", "algorithms", "evaluate")}
+    asked = {name: params[name] for name in ("train", "select", "algorithms")}
     code = [file.read_bytes() for file in code_files(CODE)]
-    code = digest(code, place.fingerprint, size.truth, settings)
-    folder = options.work / code
+    folder = options.work / digest(code, place.fingerprint, size.truth, asked)
+    evaluated = digest([], params["evaluate"])
     fixed = fix(place, folder, Patients(size.truth, PATIENT_SEED))
     for name, each in fixed.truths.gains.items():
         print(f"{name}: mortality {each['mortality'].truth:+.4f} on clinicians'", flush=True)
-    plain = Job("panel", 0, place.root, folder, size.train, size.test, size.truth // 5)
+    few = size.truth // 5
+    plain = Job("panel", 0, place.root, folder, evaluated, size.train, size.test, few)
 
     def parts(what: str, job: Job, count: int) -> list[dict[str, Any]]:
         jobs = [replace(job, seed=SEEDS[what] + k) for k in range(count)]
         return list(_side_by_side(jobs, options.processes, what))
 
     if options.fit:
-        seen = said(parts("fit", plain, size.fit), fixed.truths, PLAIN)
-        made = {f"inflation_{name}": value for name, value in fitted_inflation(seen).items()}
+        seen = said(parts("fit", replace(plain, kind="fit"), size.fit), fixed.truths, PLAIN)
+        made = by_estimator([one for one in seen if one.estimator == FQE])
+        made |= {f"inflation_{name}": value for name, value in fitted_inflation(seen).items()}
         made["limits_miss"] = fitted_miss(seen)
         report("coverage", made, None)
         return made
@@ -139,8 +141,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     widths = {f"inflation_{name}": factor for name, factor in inflation.model_dump().items()}
     made = widths | figures(panel)
     light = replace(plain, kind="light")
-    few = said(parts("light", light, size.light), fixed.truths, inflation)
-    made |= by_estimator([one for one in few if one.estimator not in (FQE, PANEL)], "light_")
+    many = said(parts("light", light, size.light), fixed.truths, inflation)
+    made |= by_estimator([one for one in many if one.estimator not in (FQE, PANEL)], "light_")
     hidden = replace(plain, kind="confounded", inflation=inflation)
     confounded = [
         (level, cohort, part)

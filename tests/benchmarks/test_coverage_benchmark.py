@@ -179,3 +179,6 @@ def test_a_quick_run_is_kept(tmp_path: Path) -> None:
     told["own"]["ogsrl"]["mortality"]["fqe"]["estimate"] = 0.9
     kept.write_text(json.dumps(told))
     assert coverage.main(arguments)["rmse_fqe_ogsrl"] > 0.5
+    found = coverage.main([*arguments, "--fit"])
+    assert found["inflation_mortality_gain"] >= 1
+    assert {"limits_miss", "bias_fqe_ogsrl"} <= found.keys()
