@@ -190,7 +190,7 @@ def _asked(job: Job) -> tuple[list[Subject], Grounds, torch.Generator]:
     behaviour, train = place.behaviour, None
     if job.kind != "light":
         parts = _parts(place, job, config)
-        train = parts["train"] if job.kind != "fit" else None  # who else is asked has it
+        train = parts["train"] if job.kind != "fit" else None  # cold fits need none
         asked = place.stage.params.behaviour.model_copy(update={"kinds": ("neural",)})
         behaviour = fit_behaviour(
             parts["train"], parts["calibration"], parts["validation"], asked, generator

@@ -28,9 +28,9 @@ from benchmarks._coverage_figures import (
 )
 from benchmarks._coverage_policies import fix
 from benchmarks._report import arguments, report
+from benchmarks._small import HARDLY_FITTED, HARDLY_TRAINED
 from benchmarks._truth_cohorts import ROOT, code_files, digest, make
 from benchmarks._truth_measure import Patients
-from benchmarks.truth import HARDLY_TRAINED
 from benchmarks.truth import QUICK as SMALL
 from ogsrl.evaluation.config import Inflation
 from pipelines.params import parse_params, read_params
@@ -86,7 +86,7 @@ class Size:
 FULL = Size({}, {}, 10, 20, 200, 3, 4_000, 4_000, 100_000)
 QUICK = Size(
     {
-        **SMALL.changes,
+        **HARDLY_FITTED,
         **HARDLY_TRAINED,
         f"fqe: {{fits: 5, networks: 1, {_LONG}": f"fqe: {{fits: 2, networks: 1, {_SHORT}",
         f"values: {{fits: 1, networks: 2, {_LONG}": f"values: {{fits: 1, networks: 1, {_SHORT}",

@@ -17,6 +17,7 @@ import torch
 
 from benchmarks._oracle import Found, SearchSize, oracle
 from benchmarks._report import arguments, report
+from benchmarks._small import HARDLY_FITTED
 from benchmarks._truth_cohorts import HARDER, Place, digest, make
 from benchmarks._truth_figures import HarderResult, SeedResult, default_figures, harder_figures
 from benchmarks._truth_measure import Named, Patients, margins, measured, table
@@ -83,28 +84,12 @@ FULL = Size(
 )
 QUICK = Size(
     options={"patients": 1_500},
-    changes={
-        "kinds: [neural, boosted]": "kinds: [neural]",
-        "{hidden: 256, head: 128, max_epochs: 8": "{hidden: 32, head: 16, max_epochs: 2",
-        "members: 5": "members: 2",
-        "hidden: 128\n": "hidden: 32\n",
-        "max_epochs: 12": "max_epochs: 2",
-    },
+    changes=HARDLY_FITTED,
     patients=300,
     seeds=2,
     search=SearchSize(patients=100, candidates=6, rounds=2, judged=200),
     harder={},
 )
-#: So little training that what comes of it is worth nothing.
-HARDLY_TRAINED = {
-    "steps: 1800": "steps: 20",
-    "checkpoint_every: 900": "checkpoint_every: 10",
-    "{cloning_only: true, ": "{cloning_only: true, hidden: 32, start_steps: 20, ",
-    "{refresh: 150, pool: 5, starts: 2000, ": (
-        "{hidden: 32, start_steps: 20, critic_start_steps: 20, first_decisions: 50, refresh: 10, "
-        "pool: 2, starts: 50, "
-    ),
-}
 
 
 def references(place: Place) -> list[Named]:

@@ -10,15 +10,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks._small import HARDLY_FITTED, HARDLY_TRAINED
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 #: The same code on small numbers: what a test changes in params.yaml.
 SMALL = {
     "threads: 2": "threads: 1",
-    "kinds: [neural, boosted]": "kinds: [neural]",
-    "{hidden: 256, head: 128, max_epochs: 8": "{hidden: 32, head: 16, max_epochs: 2",
-    "members: 5": "members: 2",
-    "hidden: 128\n": "hidden: 32\n",
-    "max_epochs: 12": "max_epochs: 2",
+    **HARDLY_FITTED,
     "{fits: 5, networks: 2, hidden: 64, start_steps: 200, steps: 1500": (
         "{fits: 2, networks: 1, hidden: 16, start_steps: 20, steps: 50"
     ),
@@ -37,13 +35,7 @@ SMALL = {
     ),
     "screen_stays: 1000": "screen_stays: 100",
     "seeds: [0, 1, 2]": "seeds: [0]",
-    "steps: 1800": "steps: 20",
-    "checkpoint_every: 900": "checkpoint_every: 10",
-    "{cloning_only: true, ": "{cloning_only: true, hidden: 32, start_steps: 20, ",
-    "{refresh: 150, pool: 5, starts: 2000, ": (
-        "{hidden: 32, start_steps: 20, critic_start_steps: 20, first_decisions: 50, refresh: 10, "
-        "pool: 2, starts: 50, "
-    ),
+    **HARDLY_TRAINED,
 }
 
 
