@@ -187,16 +187,17 @@ def _asked(job: Job) -> tuple[list[Subject], Grounds, torch.Generator]:
     config = SimulatorConfig(confounding=job.confounding)
     generator = torch.Generator().manual_seed(job.seed)
     test = _prepared(place, simulate(job.test, 2 * job.seed, config))
-    behaviour, train = place.behaviour, None
+    behaviour, train, others = place.behaviour, None, None
     if job.kind != "light":
         parts = _parts(place, job, config)
         train = parts["train"] if job.kind != "fit" else None  # cold fits need none
+        others = parts["calibration"]
         asked = place.stage.params.behaviour.model_copy(update={"kinds": ("neural",)})
         behaviour = fit_behaviour(
             parts["train"], parts["calibration"], parts["validation"], asked, generator
         )
     model = Dynamics.load(place.stage.model("dynamics"), place.history)
-    grounds = Grounds(test, behaviour, train, model if job.kind == "panel" else None)
+    grounds = Grounds(test, behaviour, train, others, model if job.kind == "panel" else None)
     wanted = CONFOUNDED if job.kind == "confounded" else ()
     subjects = read(place, job.folder).subjects
     return [one for one in subjects if one.name in wanted or not wanted], grounds, generator

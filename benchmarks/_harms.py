@@ -204,10 +204,10 @@ def caught(harm: Harm, found: Mapping[str, Any], clean: Mapping[str, Any]) -> bo
     What failed before is no reason, unless only now what was measured is itself beyond the limit:
     of few patients an interval reaches beyond it anyway.
     """
-    if harm.refused is not None:
-        stage, named = harm.refused
+    if "refused" in found or harm.refused is not None:
+        stage, named = harm.refused or ("", "")
         at, said = found.get("refused", ("", ""))
-        return at == stage and named in said
+        return harm.refused is not None and at == stage and named in said
     wrong = {*found["failed"]}
     if harm.few:
         wrong = {name for name, said in found["said"].items() if "too few patients" in said}
@@ -285,13 +285,11 @@ def _planted(harm: Harm, place: Place, job: Job, code: str) -> dict[str, Any]:
     rng = np.random.default_rng([job.seed, *harm.name.encode()])
     with _copied(place, harm.name) as copy:
         for step in harm.steps:
-            if callable(step):
-                step(Place(copy.root), rng)
-                continue
+            name = "planting" if callable(step) else step
             try:
-                _run(step, copy.root)
+                step(Place(copy.root), rng) if callable(step) else _run(step, copy.root)
             except OgsrlError as error:
-                return {"refused": (step, str(error))}
+                return {"refused": (name, str(error))}
         return _audited(Place(copy.root))
 
 
@@ -325,9 +323,12 @@ def _copied(place: Place, name: str) -> Iterator[Place]:
 def _null(place: Place) -> dict[str, Any]:
     """What the panel says of a policy equal to the clinicians."""
     stage = Stage("evaluate", NAME, place.root)
-    parts, dynamics = load_parts(stage, "train", "test"), load_dynamics(stage, place.history)
+    parts = load_parts(stage, "train", "calibration", "test")
+    dynamics = load_dynamics(stage, place.history)
     equal = Deployed.of(Clinician(place.behaviour), place.guardian, place.history)
-    grounds = Grounds(parts["test"], place.behaviour, parts["train"], dynamics)
+    grounds = Grounds(
+        parts["test"], place.behaviour, parts["train"], parts["calibration"], dynamics
+    )
     generator = torch.Generator().manual_seed(place.stage.params.seed)
     params = place.stage.params.evaluate
     evaluation = evaluate([Subject("null", equal)], grounds, params, generator, lambda _more: None)

@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ import torch
 import yaml
 
 from benchmarks._truth_cohorts import NAME, Place
+from ogsrl.errors import ModelError
 from ogsrl.modeldir import save_model
 from ogsrl.policies.actors import ConstantActor, NetworkActor
 from ogsrl.policies.deployed import Actor
@@ -142,33 +144,40 @@ def _other_oximeter(place: Place, rng: Rng) -> None:
         write(frame, path, kept)
 
 
-def _policy(change: Callable[[Place, Actor | None], Actor]) -> Plant:
+def _selected(place: Place) -> tuple[Actor, dict[str, Any]]:
+    """Whoever was put forward; where nobody was, there is nothing to plant a harm in."""
+    actor, about = load_policy(place.stage.model("selected"), place.history, place.behaviour)
+    if actor is None:
+        raise ModelError("nobody was put forward: no harm was planted, so none is caught")
+    return actor, about
+
+
+def _policy(change: Callable[[Place, Actor], Actor]) -> Plant:
     """Whoever was put forward."""
 
     def plant(place: Place, rng: Rng) -> None:
         del rng
-        folder = place.stage.model("selected")
-        actor, about = load_policy(folder, place.history, place.behaviour)
-        save_policy(folder, change(place, actor), place.history, about)
+        actor, about = _selected(place)
+        changed = change(place, actor)
+        save_policy(place.stage.model("selected"), changed, place.history, about)
 
     return plant
 
 
-def _most_of_everything(place: Place, actor: Actor | None) -> Actor:
+def _most_of_everything(place: Place, actor: Actor) -> Actor:
     del actor
     return ConstantActor.maximum(place.history)
 
 
-def _nothing(place: Place, actor: Actor | None) -> Actor:
+def _nothing(place: Place, actor: Actor) -> Actor:
     del actor
     return ConstantActor.zero(place.history)
 
 
-def _swapped(place: Place, actor: Actor | None) -> Actor:
+def _swapped(place: Place, actor: Actor) -> Actor:
     """The columns of the last layer change places."""
     del place
-    if not isinstance(actor, NetworkActor):
-        raise SystemExit("a clean cohort put nobody forward whose doses could be swapped")
+    assert isinstance(actor, NetworkActor)
     shape, flat = actor.networks.shape, actor.networks.flat.detach().clone()
     parts = torch.split(flat, [math.prod(size) for size in shape.sizes.values()])
     last = dict(zip(LAYERS, parts, strict=True))
@@ -190,9 +199,8 @@ def _open_region(place: Place, rng: Rng) -> None:
 
 def _other_seeds_always_defer(place: Place, rng: Rng) -> None:
     del rng
-    stage = place.stage
-    _, about = load_policy(stage.model("selected"), place.history, place.behaviour)
-    folder = stage.model("policies", about["algorithm"])
+    _, about = _selected(place)
+    folder = place.stage.model("policies", about["algorithm"])
     for other in sorted(folder.glob("seed_*/step_*")):
         if other.parent.name != f"seed_{about['seed']}":
             _, theirs = load_policy(other, place.history, place.behaviour)

@@ -1,7 +1,9 @@
 """Stage evaluate: what policies come to -> reports/NAME/evaluation.{parquet,json}, figures.
 
-Reads test patients, on whom nothing was fitted, tuned or selected. Every policy measured goes into
-the test-set ledger; what shows single patients goes to private/NAME/ alone.
+Reads test patients, on whom nothing was fitted, tuned or selected. Cross-fitted values learn from
+calibration patients too, by whom no policy was trained or chosen; they are asked of test patients
+alone. Every policy measured goes into the test-set ledger; what shows single patients goes to
+private/NAME/ alone.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class Found:
 
 def run(stage: Stage) -> None:
     """Measure whoever was selected, behaviour cloning, the other seeds, and the clinicians."""
-    parts = load_parts(stage, "train", "test")
+    parts = load_parts(stage, "train", "calibration", "test")
     test, history = parts["test"], parts["test"].history
     behaviour, dynamics = load_behaviour(stage, history), load_dynamics(stage, history)
     few = lacking(test)
@@ -61,7 +63,7 @@ def run(stage: Stage) -> None:
     found = list(_policies(stage, history, behaviour, guardian))
     params = stage.params.evaluate
     generator = torch.Generator().manual_seed(stage.params.seed)
-    grounds = Grounds(test, behaviour, parts["train"], dynamics)
+    grounds = Grounds(test, behaviour, parts["train"], parts["calibration"], dynamics)
     subjects = [one.subject for one in found]
     with stage.progress("fits and policies, steps", work(len(found), params)) as update:
         evaluation = evaluate(subjects, grounds, params, generator, update)

@@ -115,14 +115,17 @@ def _compare(stage: Stage) -> Compare:
                 "it was prepared otherwise, and cannot be asked about the same rows; measure it "
                 "with `ogsrl evaluate`, and `ogsrl promote` the new one if that is better"
             )
-        test = stay_tensors(load_frame(stage, "test"), ours.history.preparation)
+        test, others = (
+            stay_tensors(load_frame(stage, part), ours.history.preparation)
+            for part in ("test", "calibration")
+        )
         policies = {
             CLINICIANS: Deployed.of(None, None, ours.history),
             OURS: ours.deployed,
             CHAMPION: champion.deployed,
         }
         generator = torch.Generator().manual_seed(stage.params.seed)
-        grounds = Grounds(test, ours.behaviour)
+        grounds = Grounds(test, ours.behaviour, others=others)
         with stage.progress("beside the champion, steps") as update:
             shared = Shared.of(policies, grounds, stage.params.evaluate, generator, update)
         bound = advantage_over(shared, OURS, CHAMPION)

@@ -24,7 +24,7 @@ SMALL = {
     "predictions: {fits: 5, networks: 1, hidden: 64, start_steps: 200, steps: 1000": (
         "predictions: {fits: 2, networks: 1, hidden: 16, start_steps: 20, steps: 50"
     ),
-    "{fits: 5, networks: 1, hidden: 64, start_steps: 200, steps: 1500": (
+    "{fits: 8, networks: 1, hidden: 64, start_steps: 200, steps: 1500": (
         "{fits: 2, networks: 1, hidden: 16, start_steps: 20, steps: 50"
     ),
     "values: {fits: 1, networks: 2, hidden: 64, start_steps: 200, steps: 1500": (

@@ -193,8 +193,9 @@ def _key_metrics(evidence: Evidence, audit: Audit) -> KeyMetrics:
             test_type="retrospective, off-policy, on held-out patients",
             testing_data_description=tested,
             validation_process_and_justification=(
-                "a panel of estimators; its intervals are as wide as simulated cohorts of known "
-                "truth asked for"
+                "a panel of estimators; fitted values of a patient come from fits that never saw "
+                "them, fed the other test patients and the calibration patients; intervals are as "
+                "wide as simulated cohorts of known truth asked for"
             ),
         )
 

@@ -52,6 +52,8 @@ class Grounds:
         test: Whole stays of patients that nothing was fitted on.
         behaviour: b, of training patients.
         train: Training patients, for fitted values; None: estimators with values are not asked.
+        others: Patients by whom no policy was trained or chosen: cross-fitted values learn from
+            them too.
         model: Dynamics; None: `rollouts` is not asked.
         foreign: Whether the patients are of another place than b: then weights, which rest on b,
             have no vote, and fits are off by at least what they miss of what was logged.
@@ -60,6 +62,7 @@ class Grounds:
     test: StayTensors
     behaviour: Behaviour
     train: StayTensors | None = None
+    others: StayTensors | None = None
     model: Model | None = None
     foreign: bool = False
 
@@ -115,9 +118,9 @@ class Shared:
         test, behaviour = grounds.test, grounds.behaviour
         names = asked_quantities(grounds)
         layout = Layout.of(test)
-        folds = Sampling(resample=True, folds=params.folds)
+        sampling = Sampling(resample=True, folds=params.folds, others=grounds.others)
         fqe = fit_fqe(
-            test, policies, behaviour, params.fqe, generator, say, names, sampling=folds
+            test, policies, behaviour, params.fqe, generator, say, names, sampling=sampling
         )  # fmt: skip
         values = rollouts = followed = None
         if grounds.train is not None and any(name in WITH_VALUES for name in params.estimators):

@@ -93,12 +93,20 @@ class EvaluateParams(BaseModel):
         "first, the others show what it costs.",
     )
     folds: int = Field(
-        2, ge=2, le=20, description="Folds of test patients; each fit is asked of patients that it "
+        5, ge=2, le=20, description="Folds of test patients; each fit is asked of patients that it "
         "was not fed.",
     )  # fmt: skip
     fqe: FqeParams = Field(
-        FqeParams(networks=1, dose_weight=8),
-        description="Fitted Q evaluation, cross-fitted on test patients.",
+        FqeParams(
+            fits=8,
+            networks=1,
+            batch_size=128,
+            learning_rate=6e-4,
+            target_rate=0.05,
+            dose_weight=8,
+        ),
+        description="Fitted Q evaluation, cross-fitted on test patients; every fit is fed "
+        "calibration patients too.",
     )
     values: FqeParams = Field(
         FqeParams(fits=1, networks=2, dose_weight=8),

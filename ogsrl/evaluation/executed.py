@@ -63,3 +63,7 @@ class Executed:
                 given[deferred] = behaviour.sample(states[deferred], generator)
             executed.append(given)
         return cls(torch.stack(executed), torch.stack([deferred for _, deferred in decided]))
+
+    def first(self, rows: int) -> Executed:
+        """In the first rows alone."""
+        return Executed(self.doses[:, :rows], self.deferred[:, :rows])

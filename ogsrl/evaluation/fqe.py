@@ -35,11 +35,13 @@ class Sampling:
             value of a patient is that of the network that never saw them.
         tables: Whether values are solved on a table where a state is one code; never what is
             saved, for its cells are of few patients.
+        others: More patients, fed to every network; no value is asked of them.
     """
 
     resample: bool = False
     folds: int = 1
     tables: bool = True
+    others: StayTensors | None = None
 
 
 #: All patients, whoever is evaluated.
@@ -90,11 +92,12 @@ class Fqe:
     r"""Q(s, x) of each policy, quantity and fit; x are executed doses.
 
         y = paid + discount going (refused'/max_steps + Q^(s', x')),   Q^ a slow copy,
-        L = mean [ -y log Q - (1 - y) log(1 - Q) ],   in shares of each quantity's range,
+        L = mean w [ -y log Q - (1 - y) log(1 - Q) ],   in shares of each quantity's range,
 
     where x' is the dose ordered in s' or, where the policy defers, a draw of b, and refused' is 1
     there (in the quantity `refusal` alone); going is 0 after a terminal step, which is fitted like
-    any other. The quantities of a policy and fit share hidden layers.
+    any other. The quantities of a policy and fit share hidden layers; w is the inverse of what
+    logged shares deviate by, so that what patients differ little in is learned as well.
 
     Attributes:
         policies: Their names.
@@ -196,32 +199,35 @@ def fit_fqe(
     if not policies or not len(first_decisions(stays)):
         raise ModelError("fqe: no policy or no decision to evaluate; give at least one of each")
     names = tuple(names or default_quantities(cohort))
-    executed = {
-        name: Executed.of(deployed, behaviour, stays.states, params.draws, generator)
+    fed = stays if sampling.others is None else stays.beside(sampling.others)
+    everywhere = {
+        name: Executed.of(deployed, behaviour, fed.states, params.draws, generator)
         for name, deployed in policies.items()
     }
-    task = Task.of(stays, executed, quantities(stays, names))
+    task = Task.of(fed, everywhere, quantities(fed, names))
     networks = None
     if not (sampling.tables and is_table(stays.history)):
-        inputs = Inputs.of(stays, params.dose_weight)
+        inputs = Inputs.of(fed, params.dose_weight)
         networks = Networks.drawn(task, inputs, params, sampling.folds, generator)
-    fold = _folds(task, params, sampling.folds, generator)
+    counts = int(stays.patient.max()) + 1, int(fed.patient.max()) + 1
+    fold = _folds(*counts, params, sampling.folds, generator)
     if networks is None:
         fold = fold[:1].expand_as(fold)  # tables of samples are centred: see Tables.centred_on
     pools = _pools(task, params, fold, generator, resample=sampling.resample)
     answers: Networks | Tables
     if networks is None:
-        asked = task, stays.history, policies, known_chances(behaviour), names
-        answers = solve(*asked, pools)
+        known = task, stays.history, policies, known_chances(behaviour), names
+        answers = solve(*known, pools)
         if sampling.resample:
             whole = _pools(task, params, fold[:1], generator, resample=False)
-            answers = answers.centred_on(solve(*asked, whole), params.fits, task)
+            answers = answers.centred_on(solve(*known, whole), params.fits, task)
         if progress is not None:
             progress(params.start_steps + params.steps)
     else:
         answers = networks
         _train(networks, task, pools, params, generator, progress)
     patients = stays.patient[first_decisions(stays)]
+    executed = {name: one.first(len(stays.states)) for name, one in everywhere.items()}
     fitted = Fqe(
         policies=tuple(policies),
         quantities=names,
@@ -245,7 +251,7 @@ def _train(
     progress: Callable[[int], None] | None,
 ) -> None:
     """All steps: towards logged returns first, then towards the policies' own values."""
-    stack, heads = networks.stack, networks.heads
+    stack, heads, weights = networks.stack, networks.heads, task.weights()
     unusual = networks.inputs.unusual(task.states, task.doses)
     then = networks.inputs.unusual(task.next_states, task.next_doses)
     targets, adam = replace(networks, stack=stack.twin()), Adam(stack, params.learning_rate)
@@ -265,7 +271,7 @@ def _train(
         share = (wanted.clip(task.low, task.high) - task.low) / heads.span
         given = unusual[rows].expand(len(wanted), -1, -1, -1)
         answers = stack.forward(*networks.seen(task.states, given, rows))
-        gap = (heads.shares(answers) - share) * task.counts[rows]
+        gap = (heads.shares(answers) - share) * task.counts[rows] * weights
         if not bool(torch.isfinite(gap).all()):
             raise ModelError(
                 f"fqe: not finite at gradient step {number}; a state or dose of the stays is no "
@@ -290,15 +296,17 @@ def _targets(
     return task.paid[rows] + task.going[rows] * after + refused[:, rows]
 
 
-def _folds(task: Task, params: FqeParams, folds: int, generator: torch.Generator) -> torch.Tensor:
-    """(fits, patients) which fold a patient is in; each fit parts them anew."""
-    patients = int(task.patient.max()) + 1
-    if folds == 1:
-        return torch.zeros(params.fits, patients, dtype=torch.int64)
-    if patients < folds:
-        raise ModelError(f"fqe: {patients} patients cannot be parted into {folds} folds")
-    each = [torch.randperm(patients, generator=generator) % folds for _ in range(params.fits)]
-    return torch.stack(each)
+def _folds(
+    asked: int, patients: int, params: FqeParams, folds: int, generator: torch.Generator
+) -> torch.Tensor:
+    """(fits, patients) which fold each of whom values are asked is in, the others -1."""
+    found = torch.full((params.fits, patients), -1)
+    if asked < folds:
+        raise ModelError(f"fqe: {asked} patients cannot be parted into {folds} folds")
+    for of_fit in found:
+        places = torch.arange(asked) if folds == 1 else torch.randperm(asked, generator=generator)
+        of_fit[:asked] = places % folds
+    return found
 
 
 def _pools(

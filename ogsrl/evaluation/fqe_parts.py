@@ -16,8 +16,8 @@ from ogsrl.evaluation.quantities import REFUSAL, Quantity, to_go
 from ogsrl.policies.codes import StateCodes
 from ogsrl.preparation.tensors import StayTensors
 
-#: The least chance or share that a fit begins with, and the least deviation of a dose.
-LEAST, LEAST_DEVIATION = 1e-3, 0.05
+#: The least chance or share that a fit begins with; the least deviations of a dose and of a share.
+LEAST, LEAST_DEVIATION, LEAST_APART = 1e-3, 0.05, 0.02
 
 
 class Seen(NamedTuple):
@@ -181,9 +181,24 @@ class Task:
 
     def heads(self) -> Heads:
         """Values that begin at the mean of what was logged."""
-        span = (self.high - self.low).clip(min=1e-6)
-        begun = (
-            self.returns[:, self.known] if len(self.known) else self.paid.expand_as(self.returns)
-        )
-        mean = ((begun.mean(1) - self.low) / span).clip(LEAST, 1 - LEAST)
-        return Heads(self.low, span, torch.logit(mean)[:, None, None])
+        mean = self._shares().mean(1).clip(LEAST, 1 - LEAST)
+        return Heads(self.low, self._span, torch.logit(mean)[:, None, None])
+
+    def weights(self) -> torch.Tensor:
+        """(quantities,) what errors count: more, the less patients differ in a quantity.
+
+        Else the layers that quantities share are made for deaths alone.
+        """
+        apart = self._shares().flatten(0, 1).std(0, correction=0)
+        return 1 / apart.clip(min=LEAST_APART)
+
+    def _shares(self) -> torch.Tensor:
+        """(policies, some decisions, quantities) what was logged, in shares of its range."""
+        some = len(self.known) > 0
+        logged = self.returns[:, self.known] if some else self.paid.expand_as(self.returns)
+        return (logged - self.low) / self._span
+
+    @property
+    def _span(self) -> torch.Tensor:
+        """(quantities,) of their ranges."""
+        return (self.high - self.low).clip(min=1e-6)

@@ -6,13 +6,14 @@ stay ended. Imported by name, not through the package, since it loads torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 
+from ogsrl.errors import ModelError
 from ogsrl.preparation.fitting import Preparation
 from ogsrl.preparation.history import History
 from ogsrl.trajectories import Stays
@@ -103,6 +104,22 @@ class StayTensors:
             terminal=self.terminal[row],
             row=row,
         )
+
+    def beside(self, others: StayTensors) -> StayTensors:
+        """These, then others: none of the same patients, prepared alike."""
+        if others.history.preparation.fingerprint != self.history.preparation.fingerprint:
+            raise ModelError("patients prepared otherwise cannot stand beside these")
+        apart = {
+            "next_row": torch.where(others.next_row < 0, -1, others.next_row + len(self.states)),
+            "stay": others.stay + int(self.stay.max()) + 1,
+            "patient": others.patient + int(self.patient.max()) + 1,
+        }
+        made = {}
+        for field in fields(self):
+            if field.name != "history":
+                theirs = apart.get(field.name, getattr(others, field.name))
+                made[field.name] = torch.cat([getattr(self, field.name), theirs])
+        return StayTensors(self.history, **made)
 
 
 def stay_tensors(

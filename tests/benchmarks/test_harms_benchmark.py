@@ -58,6 +58,11 @@ def test_a_refusal_is_of_its_stage_and_names_what_is_wrong() -> None:
     assert not harms.caught(harm, audited(["contract"]), audited()), "nothing was refused"
 
 
+def test_a_refusal_where_none_was_expected_is_a_miss() -> None:
+    harm = Harm("h", (), gates=("cloning",))
+    assert not harms.caught(harm, {"refused": ("planting", "nobody was put forward")}, audited())
+
+
 def test_too_few_patients_must_be_said() -> None:
     harm = Harm("h", (), gates=("detectable",), few=300)
     assert harms.caught(

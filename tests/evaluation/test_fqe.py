@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from ogsrl.evaluation.fqe import WHOLE, Fqe, Sampling, first_decisions, fit_fqe
 from ogsrl.evaluation.quantities import deaths, quantities, to_go
 from ogsrl.preparation.tensors import StayTensors
 from tests.evaluation.ward import STEPS, Chance, Ward, WardClinicians, acting, clinicians
-from tests.guardian.cohorts import numeric
+from tests.guardian.cohorts import numeric, planted
 
 SMALL = FqeParams(
     fits=2,
@@ -225,6 +225,39 @@ def test_with_folds_a_patient_s_value_comes_from_fits_that_never_saw_them(ward: 
 def test_fewer_patients_than_folds_are_refused() -> None:
     with pytest.raises(ModelError, match="3 patients cannot be parted into 5 folds"):
         fitted(Ward.draw(3, 3).stays, 0, replace_params(steps=1), Sampling(folds=5))
+
+
+def test_stays_stand_beside_others_as_they_are(ward: Ward) -> None:
+    few = Ward.draw(50, 3).stays
+    many = ward.censored(3)
+    both = few.beside(many)
+    parts = few.transitions(), many.transitions()
+    together = both.transitions()
+    for field in fields(together):
+        if field.name != "row":
+            each = torch.cat([getattr(one, field.name) for one in parts])
+            assert torch.equal(getattr(together, field.name), each), field.name
+    assert torch.equal(together.row[len(parts[0].row) :], parts[1].row + len(few.states))
+    assert not {*few.patient.tolist()} & {*both.patient[len(few.states) :].tolist()}
+    assert int(both.stay.max()) == 50 + int(many.stay.max())
+    died = [to_go(one, quantities(one, ["mortality"])[0])[0] for one in (few, many, both)]
+    assert torch.equal(torch.cat(died[:2]), died[2])
+    wider = planted({"x": {"plausible": [-1, 1]}}, {"a": {"bounds": [-2, 2]}})
+    with pytest.raises(ModelError, match="prepared otherwise"):
+        few.beside(replace(few, history=wider))
+
+
+def test_every_network_is_fed_others_of_whom_nothing_is_asked(ward: Ward) -> None:
+    few = Ward.draw(100, 3).stays
+    sampled = (Sampling(True, 2, others=others) for others in (None, ward.stays))
+    alone, helped = (
+        fitted(few, 0, replace_params(fits=4), one).first_values["treats"]["mortality"]
+        for one in sampled
+    )
+    assert helped.shape == alone.shape == (4, 100)
+    assert float(helped.mean(1).std()) < 0.5 * float(alone.mean(1).std())
+    known = ward.value(POLICIES["treats"][1], "mortality")
+    assert float(helped.mean()) == pytest.approx(known, abs=0.03)
 
 
 def replace_params(**changed: object) -> FqeParams:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from ogsrl.evaluation.fqe_parts import Inputs
-from tests.evaluation.ward import Ward
+from ogsrl.evaluation.executed import Executed
+from ogsrl.evaluation.fqe_parts import LEAST_APART, Inputs, Task
+from ogsrl.evaluation.quantities import quantities, to_go
+from tests.evaluation.ward import Ward, WardClinicians, acting
 from tests.policies.tables import table_frames
 
 
@@ -41,3 +45,19 @@ def test_of_codes_what_is_usual_is_looked_up_and_an_unknown_one_says_nothing() -
     assert torch.allclose(got, wanted, atol=1e-4)
     stacked = inputs(states, torch.stack([rows.doses, rows.doses + 0.1])).numbers
     assert torch.allclose(stacked[0], seen.numbers)
+
+
+def test_errors_count_by_how_little_patients_differ_within_bounds() -> None:
+    stays = Ward.draw(500, 3).stays
+    nothing = replace(stays, costs=torch.zeros_like(stays.costs))
+    names = ("mortality", "value", "cost:ill")
+    for made in (stays, nothing):
+        generator = torch.Generator().manual_seed(0)
+        treats = acting(1.0, made.history)
+        executed = {"treats": Executed.of(treats, WardClinicians(), made.states, 1, generator)}
+        wanted = quantities(made, names)
+        weights = Task.of(made, executed, wanted).weights().tolist()
+        for one, weight in zip(wanted, weights, strict=True):
+            apart = float(to_go(made, one)[0].std(correction=0)) / (one.high - one.low)
+            assert weight == pytest.approx(1 / max(apart, LEAST_APART), rel=1e-4), one.name
+    assert weights[2] == pytest.approx(1 / LEAST_APART)

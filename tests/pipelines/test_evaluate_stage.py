@@ -28,6 +28,7 @@ FQE = {
     "fits": 2, "networks": 1, "hidden": 24, "steps": 400, "start_steps": 100, "batch_size": 256,
     "learning_rate": 2e-3,
 }  # fmt: skip
+EVALUATED = FQE | {"fits": 6}
 FITS = {"fqe": FQE, "predictions": FQE}
 QUANTITIES = ["mortality", "cost:ill", "refusal", "value"]
 
@@ -39,7 +40,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Stage:
         "guardian": {"kind": "counts", "min_stays": 40, "max_refusal": 0.9},
         "train": PARAMS["train"] | {"algorithms": ["bc", "ogsrl"], "seeds": [0, 3]},
         "select": {"screen_stays": 300, "no_worse": False, "agree": False} | FITS,
-        "evaluate": {"fqe": FQE, "values": FQE | {"fits": 1}, "robust": FQE, "bootstrap": 200},
+        "evaluate": {"fqe": EVALUATED, "values": FQE | {"fits": 1}, "robust": FQE, "bootstrap": 200}
+        | {"folds": 2},
     }
     made = ordinal(tmp_path_factory.mktemp("measured"), params, {"absolute": 0.9})
     prepared = pd.read_parquet(made.data("prepared", "train.parquet"))
