@@ -56,13 +56,13 @@ class Inflation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    mortality: float = Field(1.0, ge=1, le=20)
-    value: float = Field(1.12, ge=1, le=20)
-    cost: float = Field(2.33, ge=1, le=20, description="Of every constraint.")
-    refusal: float = Field(5.82, ge=1, le=20)
-    mortality_gain: float = Field(1.47, ge=1, le=20)
-    value_gain: float = Field(1.44, ge=1, le=20)
-    cost_gain: float = Field(3.56, ge=1, le=20)
+    mortality: float = Field(1.22, ge=1, le=20)
+    value: float = Field(1.47, ge=1, le=20)
+    cost: float = Field(2.4, ge=1, le=20, description="Of every constraint.")
+    refusal: float = Field(8.1, ge=1, le=20)
+    mortality_gain: float = Field(1.2, ge=1, le=20)
+    value_gain: float = Field(1.38, ge=1, le=20)
+    cost_gain: float = Field(2.99, ge=1, le=20)
 
     def of(self, quantity: str, *, gain: bool) -> float:
         """That of a quantity; nobody gains refusals.
@@ -131,7 +131,7 @@ class EvaluateParams(BaseModel):
         "of: what ten cohorts of the coverage benchmark's own found them too narrow by.",
     )
     limits_miss: float = Field(
-        0.008,
+        0.014,
         ge=0,
         le=1,
         description="What cold fits of costs miss beyond what they say, as a standard deviation: "
