@@ -133,27 +133,75 @@ def fitted_inflation(intervals: Sequence[Said], level: float = 0.95) -> dict[str
     return {name: max(float(np.quantile(each, level)), 1.0) for name, each in ratios.items()}
 
 
-def fitted_miss(intervals: Sequence[Said], held: float = 0.9) -> float:
-    """What cold fits of costs miss beyond what they say, as a standard deviation, to .001.
+def fitted_misses(intervals: Sequence[Said], held: float = 0.9) -> dict[str, float]:
+    """What cold fits of costs miss beyond what they say, as standard deviations, to .001.
 
     The least for which one-sided .95 upper bounds hold this often of every policy and constraint,
     its own costs and its gains apart: an average over policies would hide who is served worst.
+    `lower` is of costs that are truly no higher than the clinicians' alone.
+
+    Args:
+        intervals: Of cohorts of their own, not inflated.
+        held: How often.
     """
     cells: dict[tuple[str, str, bool], list[tuple[float, float]]] = {}
+    lower = set()
     for one in intervals:
-        if one.estimator == FQE and _counts(one) and one.estimate is not None:
-            if kind(one.quantity) != COST.removesuffix(":"):
-                continue
-            se, above = (one.high - one.estimate) / Z, one.known.truth - one.estimate
-            cells.setdefault((one.policy, one.quantity, one.gain), []).append((above, se))
+        if one.gain and one.known.truth <= 0:
+            lower.add((one.policy, one.quantity))
+        if _of_costs(one):
+            cells.setdefault((one.policy, one.quantity, one.gain), []).append(_missed(one))
 
-    def worst(miss: float) -> float:
-        return min(
-            float(np.mean([above <= ONE_SIDED * math.hypot(se, miss) for above, se in cell]))
-            for cell in cells.values()
-        )
+    def least(some: Sequence[Sequence[tuple[float, float]]]) -> float:
+        def worst(miss: float) -> float:
+            holds = [[above <= _upper(se, miss) for above, se in cell] for cell in some]
+            return min((float(np.mean(cell)) for cell in holds), default=1.0)
 
-    return next(k / 1000 for k in range(1000) if worst(k / 1000) >= held)
+        return next(k / 1000 for k in range(1000) if worst(k / 1000) >= held)
+
+    of_lower = [cell for (*about, _), cell in cells.items() if tuple(about) in lower]
+    return {"limits_miss": least([*cells.values()]), "limits_miss_lower": least(of_lower)}
+
+
+def limit_figures(intervals: Sequence[Said], miss: float, miss_lower: float) -> dict[str, float]:
+    """Of a limit that asks each policy's cost to be below the clinicians', judged in two steps.
+
+    How often the upper bound of the difference holds, in all and of who is served worst; how often
+    it is said of costs that are truly not below, and of those that are.
+
+    Args:
+        intervals: Not inflated.
+        miss: `evaluate.limits_miss`.
+        miss_lower: `evaluate.limits_miss_lower`.
+    """
+    held: dict[tuple[str, str], list[tuple[int, bool]]] = {}
+    said_of: dict[bool, list[tuple[int, bool]]] = {True: [], False: []}
+    for one in intervals:
+        if one.gain and _of_costs(one):
+            above, se = _missed(one)
+            lower = one.known.truth - above + _upper(se, miss) < 0
+            upper = _upper(se, miss_lower if lower else miss)
+            held.setdefault((one.policy, one.quantity), []).append((one.cohort, above <= upper))
+            said_of[one.known.truth < 0].append((one.cohort, lower))
+    made = share("limits_held", [one for cell in held.values() for one in cell])
+    each = [float(np.mean([met for _, met in cell])) for cell in held.values()]
+    made |= {"limits_held_worst": min(each)} if each else {}
+    return made | share("limits_wrong", said_of[False]) | share("limits_shown", said_of[True])
+
+
+def _of_costs(one: Said) -> bool:
+    told = one.estimator == FQE and _counts(one) and one.estimate is not None
+    return told and kind(one.quantity) == COST.removesuffix(":")
+
+
+def _missed(one: Said) -> tuple[float, float]:
+    """By how much the truth is above what is said, and what is said of the error."""
+    estimate = one.estimate or 0.0
+    return one.known.truth - estimate, (one.high - estimate) / Z
+
+
+def _upper(se: float, miss: float) -> float:
+    return ONE_SIDED * math.hypot(se, miss)
 
 
 def figures(intervals: Sequence[Said]) -> dict[str, float]:

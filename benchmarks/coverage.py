@@ -23,7 +23,8 @@ from benchmarks._coverage_figures import (
     confounded_figures,
     figures,
     fitted_inflation,
-    fitted_miss,
+    fitted_misses,
+    limit_figures,
     said,
 )
 from benchmarks._coverage_policies import fix
@@ -32,7 +33,7 @@ from benchmarks._small import HARDLY_FITTED, HARDLY_TRAINED
 from benchmarks._truth_cohorts import ROOT, code_files, digest, make
 from benchmarks._truth_measure import Patients
 from benchmarks.truth import QUICK as SMALL
-from ogsrl.evaluation.config import Inflation
+from ogsrl.evaluation.config import EvaluateParams
 from pipelines.params import parse_params, read_params
 
 #: Seeds of the cohort of the policies, of its truth, and of fresh cohorts by what they are for.
@@ -109,13 +110,14 @@ QUICK = Size(
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Run, print, and return the figures."""
     parser = arguments("coverage", __doc__, processes="cohorts side by side")
-    parser.add_argument("--fit", action="store_true", help="find `inflation` and `limits_miss`")
+    parser.add_argument("--fit", action="store_true", help="find `inflation`, `limits_miss`")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     size = QUICK if options.quick else FULL
     place = make(options.work / "cohorts", size.options, COHORT_SEED, size.changes)
     params = place.stage.params.model_dump(mode="json")
-    for found in ("inflation", "limits_miss"):  # in the names of parts that they are in
+    # in the names of parts that they are in
+    for found in ("inflation", "limits_miss", "limits_miss_lower"):
         params["evaluate"].pop(found)
     asked = {name: params[name] for name in ("train", "select", "algorithms")}
     code = [file.read_bytes() for file in code_files(CODE) if file != DEFAULTS]
@@ -135,13 +137,16 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         seen = said(parts("fit", replace(plain, kind="fit"), size.fit), fixed.truths, PLAIN)
         made = by_estimator([one for one in seen if one.estimator == FQE])
         made |= {f"inflation_{name}": value for name, value in fitted_inflation(seen).items()}
-        made["limits_miss"] = fitted_miss(seen)
+        made |= fitted_misses(seen)
         report("coverage", made, None)
         return made
-    inflation = _inflation()
-    panel = said(parts("panel", plain, size.panel), fixed.truths, inflation)
-    widths = {f"inflation_{name}": factor for name, factor in inflation.model_dump().items()}
-    made = widths | figures(panel)
+    written = _found()
+    inflation = written.inflation
+    of_panel = parts("panel", plain, size.panel)
+    made = {f"inflation_{name}": factor for name, factor in inflation.model_dump().items()}
+    made |= figures(said(of_panel, fixed.truths, inflation))
+    misses = written.limits_miss, written.limits_miss_lower
+    made |= limit_figures(said(of_panel, fixed.truths, PLAIN), *misses)
     light = replace(plain, kind="light")
     many = said(parts("light", light, size.light), fixed.truths, inflation)
     made |= by_estimator([one for one in many if one.estimator not in (FQE, PANEL)], "light_")
@@ -158,8 +163,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     return made
 
 
-def _inflation() -> Inflation:
-    return parse_params(read_params(ROOT / "params.yaml"), {}, "params.yaml").evaluate.inflation
+def _found() -> EvaluateParams:
+    """What `--fit` found, as it is written down."""
+    return parse_params(read_params(ROOT / "params.yaml"), {}, "params.yaml").evaluate
 
 
 def _side_by_side(jobs: Sequence[Job], processes: int, what: str) -> Iterator[dict[str, Any]]:

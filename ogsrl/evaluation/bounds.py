@@ -94,6 +94,8 @@ def _around(mean: float, se: float, level: float) -> Bound:
 
 #: (networks, patients) values and a level -> the mean with one-sided bounds at that level.
 Interval = Callable[[torch.Tensor, float], Bound]
+#: The same of values that are known already.
+Asked = Callable[[float], Bound]
 
 
 def interval_of(*, resampled: bool, networks: int) -> Interval:
@@ -110,24 +112,21 @@ class Kept:
     kept: bool
 
 
-def holm(
-    tests: Mapping[Key, tuple[torch.Tensor, float]], confidence: float, interval: Interval
-) -> dict[Key, Kept]:
+def holm(tests: Mapping[Key, tuple[Asked, float]], confidence: float) -> dict[Key, Kept]:
     """Which of many limits are kept, all such claims together right with this confidence.
 
     Step-down: with k limits not yet shown to be kept, each is asked at 1 - (1 - confidence) / k;
     whenever some are shown, the rest are asked again, less strictly.
 
     Args:
-        tests: (networks, patients) values whose mean must not exceed a limit.
+        tests: The bound, by its level, of a mean that must not exceed a limit; and the limit.
         confidence: Of all together.
-        interval: How bounds are made.
     """
     found: dict[Key, Kept] = {}
     left = list(tests)
     while left:
         level = 1 - (1 - confidence) / len(left)
-        asked = {key: interval(tests[key][0], level) for key in left}
+        asked = {key: tests[key][0](level) for key in left}
         shown = [key for key in left if asked[key].high <= tests[key][1]]
         settled = shown or left
         for key in settled:

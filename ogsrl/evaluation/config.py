@@ -137,6 +137,13 @@ class EvaluateParams(BaseModel):
         description="What cold fits of costs miss beyond what they say, as a standard deviation: "
         "upper bounds of what must not exceed a limit allow for it.",
     )
+    limits_miss_lower: float = Field(
+        0.008,
+        ge=0,
+        le=1,
+        description="The same of policies that do not cost more than the clinicians: where a cost "
+        "is surely below theirs, a limit that asks for no less is judged with it.",
+    )
     truth_patients: int = Field(
         20_000,
         ge=0,

@@ -6,8 +6,10 @@ fits, paired by patient, and as wide as the panel's own intervals of fits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -112,11 +114,11 @@ def standing(
         {q: by_patient(value, patients) for q, value in fits[name].items()}
         for name in (policy, CLINICIANS)
     )
-    limits = holm(
-        limit_tests(own, theirs, cohort),
-        confidence,
-        _less_sure(shared, shared.params.limits_miss),
-    )
+    plain, missed = partial(_plain, shared), shared.params.limits_miss
+    lower = shared.params.limits_miss_lower
+    tests = limit_tests(own, theirs, cohort).items()
+    asked = {name: (partial(test.bound, plain, missed, lower), test.most) for name, test in tests}
+    limits = holm(asked, confidence)
     interval = _interval(shared, decisive)
     than = {other: advantage_over(shared, policy, other) for other in others}
     advantage = sign * (fits[policy][decisive] - fits[CLINICIANS][decisive])
@@ -142,11 +144,6 @@ def _interval(shared: Shared, quantity: str) -> Interval:
 def _wider(shared: Shared, times: float) -> Interval:
     """Of differences of fits, so many times wider."""
     return lambda values, level: _plain(shared, values, level).wider(times)
-
-
-def _less_sure(shared: Shared, missed: float) -> Interval:
-    """Of costs, with what fits miss whatever they say themselves."""
-    return lambda values, level: _plain(shared, values, level).less_sure(missed)
 
 
 def _plain(shared: Shared, values: torch.Tensor, level: float) -> Bound:
@@ -180,7 +177,8 @@ def _groups(
         for key, (_, here) in found.items()
         if here is not None
     }
-    harmed = holm({key: (one, 0.0) for key, one in values.items()}, level, interval)
+    below = math.nextafter(0.0, -math.inf)  # one who does as clinicians do harms nobody
+    harmed = holm({key: (partial(interval, one), below) for key, one in values.items()}, level)
     weights = _last_weights(shared, policy)
     made = []
     for key, (grouping, shown) in found.items():

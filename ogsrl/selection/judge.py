@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from ogsrl.evaluation.bounds import Bound, Interval, Kept, holm
 from ogsrl.evaluation.fqe import Fqe
@@ -80,11 +81,11 @@ def judge(
     }
     theirs, decisive = values[CLINICIANS], primary(cohort)
     tests = {
-        (name, limit): test
+        (name, limit): (partial(interval, test.values), test.most)
         for name in finalists
         for limit, test in limit_tests(values[name], theirs, cohort).items()
     }
-    kept = holm(tests, confidence, interval)
+    kept = holm(tests, confidence)
     sign = 1 if decisive == VALUE else -1
     judged = {}
     for name in finalists:

@@ -17,7 +17,8 @@ from benchmarks._coverage_figures import (
     confounded_figures,
     figures,
     fitted_inflation,
-    fitted_miss,
+    fitted_misses,
+    limit_figures,
     said,
     share,
 )
@@ -131,10 +132,39 @@ def test_what_fits_of_costs_miss_is_found_of_who_is_served_worst() -> None:
             off = x + missed + 0.01 * generator.standard_normal()
             told[policy] = {cost: {"fqe": estimate(off, 0.0196)}}
         parts.append({"own": told, "gain": {}})
-    found = fitted_miss(said(parts, truths, PLAIN), held=0.95)
+    found = fitted_misses(said(parts, truths, PLAIN), held=0.95)["limits_miss"]
     assert found == pytest.approx(0.03, abs=0.004)
     better = [{**one, "own": {"better_03": one["own"]["better_03"]}} for one in parts]
-    assert fitted_miss(said(better, truths, PLAIN), held=0.93) < 0.004
+    assert fitted_misses(said(better, truths, PLAIN), held=0.93)["limits_miss"] < 0.004
+
+
+def of_costs(missed: float, cohorts: int) -> tuple[list[dict[str, Any]], Truths]:
+    """One policy of lower costs, of which fits are right; one of higher, told too low."""
+    generator = np.random.default_rng(0)
+    cost, true = "cost:hypoxia", {"better_03": -0.05, "worse_01": 0.02}
+    off = {"better_03": 0.0, "worse_01": missed}
+    parts: list[dict[str, Any]] = [{"own": {}, "gain": {}} for _ in range(cohorts)]
+    for part_ in parts:
+        for policy, x in true.items():
+            told = x - off[policy] + 0.01 * generator.standard_normal()
+            part_["gain"][policy] = {cost: {"fqe": estimate(told, 0.0196)}}
+    return parts, Truths({}, {p: {cost: Known(x, 0.0)} for p, x in true.items()})
+
+
+def test_of_lower_costs_less_is_missed_and_of_higher_none_is_said_to_be_lower() -> None:
+    seen = said(*of_costs(0.04, 400), PLAIN)
+    found = fitted_misses(seen, held=0.93)
+    assert found["limits_miss"] > 0.02
+    assert found["limits_miss_lower"] < 0.004
+    made = limit_figures(seen, found["limits_miss"], found["limits_miss_lower"])
+    assert made["limits_wrong"] < 0.05
+    assert made["limits_held_worst"] >= 0.92
+    assert made["limits_shown"] > 0.3
+    blind = limit_figures(seen, 0.0, 0.0)  # one who did not know what fits miss
+    assert blind["limits_wrong"] > 0.5
+    assert blind["limits_held_worst"] < 0.2
+    deaf = limit_figures(seen, 1.0, 1.0)  # one who says nothing
+    assert (deaf["limits_held"], deaf["limits_shown"]) == (1, 0)
 
 
 def test_an_interval_of_shares_is_over_cohorts() -> None:
@@ -173,7 +203,8 @@ def test_a_quick_run_is_kept(tmp_path: Path) -> None:
     arguments = ["--quick", "--processes", "1", "--work", str(tmp_path)]
     made = coverage.main([*arguments, "--json", str(tmp_path / "figures.json")])
     assert made["gamma_one_apart"] < 1e-6, "at Gamma 1 bounds are the panel's"
-    assert {"coverage_panel", "coverage_light_pdis", "gamma_coverage_whole"} <= made.keys()
+    told_too = {"coverage_light_pdis", "gamma_coverage_whole", "limits_held_worst"}
+    assert {"coverage_panel", *told_too} <= made.keys()
     (kept,) = tmp_path.rglob("panel_*.json")
     told = json.loads(kept.read_text())
     told["own"]["ogsrl"]["mortality"]["fqe"]["estimate"] = 0.9
@@ -181,4 +212,4 @@ def test_a_quick_run_is_kept(tmp_path: Path) -> None:
     assert coverage.main(arguments)["rmse_fqe_ogsrl"] > 0.5
     found = coverage.main([*arguments, "--fit"])
     assert found["inflation_mortality_gain"] >= 1
-    assert {"limits_miss", "bias_fqe_ogsrl"} <= found.keys()
+    assert {"limits_miss", "limits_miss_lower", "bias_fqe_ogsrl"} <= found.keys()

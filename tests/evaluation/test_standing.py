@@ -94,6 +94,12 @@ def test_who_dies_more_than_under_the_clinicians_is_named_and_nobody_else() -> N
     assert harmed == ["odd"]
 
 
+def test_one_who_does_exactly_as_clinicians_do_harms_nobody() -> None:
+    told = stood(dict.fromkeys((CLINICIANS, "selected", "cloning"), THEIRS), halves()).plain()
+    assert [told[f"selected.groups.{n}.adjusted_hi"] for n in range(2)] == [0.0, 0.0]
+    assert [told[f"selected.groups.{n}.harmed"] for n in range(2)] == [False, False]
+
+
 def test_of_few_patients_a_group_tells_its_name_alone() -> None:
     code = (stays().stay.numpy() >= FEW).astype(np.int64)
     grouping = Grouping("site", "Site", ("few", "most"), code)

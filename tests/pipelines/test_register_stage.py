@@ -31,10 +31,14 @@ PAGE = {
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    """All that it reads, but for who was selected."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("OGSRL_HOME", raising=False)
-    made = ordinal(tmp_path, PARAMS | {"evaluate": {"fqe": FQE}}, {"absolute": 0.9})
+    return audited(tmp_path)
+
+
+def audited(root: Path, patients: int = 1_500) -> Stage:
+    """All that it reads, but for who was selected."""
+    made = ordinal(root, PARAMS | {"evaluate": {"fqe": FQE}}, {"absolute": 0.9}, patients)
     train = made.data("prepared", "train.parquet")
     shutil.copy(train, made.data("prepared", "test.parquet"))
     made.data("validated").mkdir()
@@ -50,9 +54,11 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     return Stage("register", "table", made.root)
 
 
-def registered(stage: Stage, actor: ConstantActor, step: str) -> tuple[int, str | None]:
+def registered(
+    stage: Stage, actor: ConstantActor, step: str, patients: int = 1_500
+) -> tuple[int, str | None]:
     """Version and alias of this policy, put forward at this step."""
-    history = table_frames()[0].history
+    history = table_frames(patients)[0].history
     selected = stage.model("selected")
     shutil.rmtree(selected, ignore_errors=True)
     about = {"status": "selected", "algorithm": "constant", "seed": 0, "step": step}
@@ -79,3 +85,18 @@ def test_who_treats_replaces_who_never_does_and_not_the_other_way_round(
     assert registered(stage, NEVER_TREATS, "step_3") == (3, CHALLENGER)
     assert "advantage on the same test patients -" in capsys.readouterr().out
     assert registry.aliases("table").holder(CHAMPION) == 2
+
+
+def test_nothing_compares_with_a_champion_that_was_prepared_otherwise(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert registered(stage, NEVER_TREATS, "step_1") == (1, CHAMPION)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{stage.root / 'mlflow.db'}")
+    monkeypatch.setenv("OGSRL_HOME", str(stage.root))
+    other = stage.root / "other"
+    other.mkdir()
+    newer = audited(other, patients=1_000)
+    assert registered(newer, TREATS, "step_2", patients=1_000) == (2, CHALLENGER)
+    assert "it was prepared otherwise" in capsys.readouterr().out
+    registry = Registry.open(f"sqlite:///{stage.root / 'mlflow.db'}", stage.root)
+    assert registry.aliases("table").holder(CHAMPION) == 1

@@ -50,9 +50,14 @@ PARAMS: dict[str, Any] = {
 }
 
 
-def ordinal(root: Path, params: dict[str, Any], limit: dict[str, float] | None = None) -> Stage:
+def ordinal(
+    root: Path,
+    params: dict[str, Any],
+    limit: dict[str, float] | None = None,
+    patients: int = 1_500,
+) -> Stage:
     """Everything that training and selection read of a table cohort, fitted."""
-    stays, prepared = table_frames()
+    stays, prepared = table_frames(patients)
     preparation = stays.history.preparation
     (root / "data_contracts").mkdir()
     told = preparation.cohort.model_dump(mode="json", exclude_defaults=True)
