@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+#: Flags that say where, not what.
+PATHS = ("--json", "--work")
 
 
 def arguments(
@@ -80,7 +82,7 @@ def report(name: str, figures: Mapping[str, float], file: Path | None) -> None:
     flags = [
         arg
         for arg, before in zip(given, ["", *given], strict=False)
-        if arg != "--json" and before != "--json" and not arg.startswith("--json=")
+        if not {arg, before} & {*PATHS} and not arg.startswith(tuple(f"{one}=" for one in PATHS))
     ]
     document = {
         "name": name,
