@@ -142,7 +142,8 @@ def _write(
     rows, told = table(evaluation, true), flat(evaluation, true)
     write_frame(stage.report("evaluation.parquet"), rows)
     told |= {**about.plain(), **stands.plain()}
-    write_json(stage.report("evaluation.json"), {"status": "evaluated", **told})
+    surer = {f"surer_than_default.{n}": x for n, x in enumerate(stage.params.evaluate.surer)}
+    write_json(stage.report("evaluation.json"), {"status": "evaluated", **told, **surer})
     plane = about.clinical[SELECTED].planes
     shown = {"doses": about.distributions(), "calibration": about.calibration.drawn()}
     _draw(stage, rows, {"frontier": frontier(evaluation), "plane": plane, **shown})

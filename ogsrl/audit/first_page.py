@@ -53,7 +53,8 @@ def first_page(
             f"{one.gate.title}: {one.limit:g} instead of {one.default:g}"
             for one in audit.gates
             if one.loosened
-        ),
+        )
+        + tuple(evidence.under("surer_than_default.").values()),
     )
 
 

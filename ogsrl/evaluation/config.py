@@ -149,3 +149,22 @@ class EvaluateParams(BaseModel):
         ge=0,
         description="Fresh patients treated to the end where the cohort knows its truth; 0: none.",
     )
+
+    @property
+    def surer(self) -> list[str]:
+        """Settings by which it claims to be surer than by default; the card shows them.
+
+        >>> EvaluateParams(limits_miss=0.0, inflation=Inflation(cost=5.0)).surer
+        ['evaluate.limits_miss: 0 instead of 0.014']
+        """
+        usual = EvaluateParams()
+        widths = ("confidence", "limits_miss", "limits_miss_lower")
+        pairs = {name: (getattr(self, name), getattr(usual, name)) for name in widths} | {
+            f"inflation.{name}": (factor, getattr(usual.inflation, name))
+            for name, factor in self.inflation.model_dump().items()
+        }
+        told = [f"{name}: {x:g} instead of {least:g}" for name, (x, least) in pairs.items()
+                if x < least]  # fmt: skip
+        unasked = [name for name in usual.estimators if name not in self.estimators]
+        told += [f"estimators: without {', '.join(unasked)}"] if unasked else []
+        return [f"evaluate.{one}" for one in told]

@@ -13,6 +13,7 @@ from ogsrl.audit.config import AuditParams
 from ogsrl.audit.evidence import Evidence
 from ogsrl.audit.filled import filled
 from ogsrl.audit.rendered import SIGNS, html, markdown
+from ogsrl.evaluation.config import EvaluateParams
 from tests.audit.told import changed, clean, group
 
 SVG = '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>'
@@ -126,6 +127,20 @@ def test_a_loosened_limit_is_on_the_first_page() -> None:
     made = card(clean(), loose)
     assert made.first_page.loosened == ("Few steps are left to the clinicians: 0.9 instead of 0.1",)
     assert "0.9 instead of 0.1" in html(made, {})
+
+
+def test_intervals_made_narrower_than_by_default_are_on_the_first_page() -> None:
+    surer = EvaluateParams.model_validate(
+        {"confidence": 0.8, "inflation": {"cost_gain": 1.0}, "estimators": ["fqe"]}
+    ).surer
+    made = card(changed(**{f"surer_than_default.{n}": one for n, one in enumerate(surer)}))
+    assert made.first_page.loosened == (
+        "evaluate.confidence: 0.8 instead of 0.95",
+        "evaluate.inflation.cost_gain: 1 instead of 2.99",
+        "evaluate.estimators: without pdis, pdis_clipped, wis, cwpdis, dr, wdr, magic, rollouts",
+    )
+    assert "confidence: 0.8 instead of 0.95" in html(made, {})
+    assert EvaluateParams().surer == []
 
 
 def test_nobody_put_forward_has_a_card_too() -> None:

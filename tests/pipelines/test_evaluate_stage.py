@@ -204,6 +204,8 @@ def test_what_fits_of_costs_miss_is_in_the_bounds_that_limits_are_judged_by(
         evaluate.run(stage)
         found = json.loads(stage.report("evaluation.json").read_text(encoding="utf-8"))
         limits = {key: value for key, value in found.items() if ".limits." in key}
+        told_of = "evaluate.limits_miss: 0 instead of 0.014" in found.values()
+        assert told_of == (missed == 0), "who claims to be surer than by default is told"
         told[missed] = {key.rpartition(".")[2]: value for key, value in limits.items()}
     sure, unsure = told[0.0], told[0.5]
     assert unsure["estimate"] == sure["estimate"]
