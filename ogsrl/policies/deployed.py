@@ -120,8 +120,8 @@ class Deployed:
         """Each hazard on each row, 1 where it is met; and where too little was ever charted.
 
         What fills a gap is a guess, and looks like anybody. So a hazard that hangs on a column
-        that was never charted is NaN; and nothing may be said where more of `watched` is uncharted
-        than ten training patients tell of.
+        that was never charted is NaN; and nothing may be said where more of `watched` is uncharted,
+        or one of them for longer, than ten training patients tell of.
         """
         made, uncharted = self.history.preparation, self.history.uncharted(states)
         needed = {column for rule in self._hazards.values() for column in rule.columns}
@@ -138,6 +138,9 @@ class Deployed:
         for name in made.watched:
             gaps += uncharted[name]
         unknown = gaps > made.most_gaps
+        for name, gap in self.history.gaps(states).items():
+            if name in made.watched:
+                unknown |= gap > made.longest_gaps.get(name, 0)
         for value in hazards.values():
             unknown |= value.isnan()
         return hazards, unknown

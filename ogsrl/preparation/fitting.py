@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from ogsrl.preparation.transforms import _FORWARD, ColumnTransform, DoseTransfor
 from ogsrl.spec import Cohort, Static
 from ogsrl.trajectories import Stays
 
-FORMAT = 3
+FORMAT = 4
 KEYS = ("patient_id", "stay_id", "step", "site", "end", "died")
 Role = Literal["key", "state", "indicator", "dose", "given", "reward", "shaping", "cost"]
 
@@ -60,6 +60,8 @@ class Preparation:
         doses: How each dose is scaled.
         history_steps: Earlier steps in a state.
         most_gaps: How many of `watched` ten training patients, or more, had uncharted at once.
+        longest_gaps: By column of `watched`: for how many steps ten training patients, or more, had
+            it not charted; where it never was, since before the stay began.
     """
 
     cohort: Cohort
@@ -67,6 +69,7 @@ class Preparation:
     doses: dict[str, DoseTransform]
     history_steps: int
     most_gaps: int = 0
+    longest_gaps: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def columns(self) -> tuple[PreparedColumn, ...]:
@@ -174,6 +177,7 @@ class Preparation:
             "version": self.cohort.version,
             "history_steps": self.history_steps,
             "most_gaps": self.most_gaps,
+            "longest_gaps": dict(self.longest_gaps),
             "states": [asdict(column) for column in self.states.values()],
             "doses": [asdict(dose) for dose in self.doses.values()],
         }
@@ -191,7 +195,8 @@ class Preparation:
             doses = [DoseTransform(**entry) for entry in content["doses"]]
             found = (content["format"], content["cohort"], content["version"])
             steps, gaps = int(content["history_steps"]), int(content["most_gaps"])
-        except (ValueError, TypeError, KeyError):
+            longest = {str(name): int(gap) for name, gap in content["longest_gaps"].items()}
+        except (ValueError, TypeError, KeyError, AttributeError):
             raise PreparationError(
                 "transforms.json: not what prepare writes; run prepare again"
             ) from None
@@ -202,7 +207,8 @@ class Preparation:
                 "transforms.json: written for another cohort, cohort version or format; "
                 "run prepare again"
             )
-        return cls(cohort, {c.name: c for c in states}, {d.name: d for d in doses}, steps, gaps)
+        of_states, of_doses = {c.name: c for c in states}, {d.name: d for d in doses}
+        return cls(cohort, of_states, of_doses, steps, gaps, longest)
 
     def save(self, directory: Path) -> None:
         """Write transforms.json."""
@@ -238,8 +244,9 @@ def fit(rows: TrainingRows, cohort: Cohort, params: PrepareParams) -> Preparatio
         name: DoseTransform(name, action.transform, *action.range)
         for name, action in cohort.actions.items()
     }
-    gaps = _most_gaps(rows, cohort, params.history_steps)
-    preparation = Preparation(cohort, states, doses, params.history_steps, gaps)
+    steps = params.history_steps
+    gaps, longest = _most_gaps(rows, cohort, steps), dict(_longest_gaps(rows, cohort, steps))
+    preparation = Preparation(cohort, states, doses, steps, gaps, longest)
     names = [column.name for column in preparation.columns]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -315,9 +322,32 @@ def _most_gaps(rows: TrainingRows, cohort: Cohort, history_steps: int) -> int:
     patient = np.repeat(rows.patient, rows.stays.length)
     if history_steps:
         gaps, patient = gaps[rows.stays.start], rows.patient
-    most = np.zeros(rows.patients, np.int64)
+    return _of_ten(gaps, patient, rows.patients)
+
+
+def _longest_gaps(
+    rows: TrainingRows, cohort: Cohort, history_steps: int
+) -> Iterator[tuple[str, int]]:
+    """By watched column: the most steps that some patients went without it.
+
+    Of rows alone where a state knows no earlier one: then a gap is as long as the present.
+    """
+    patient, step = np.repeat(rows.patient, rows.stays.length), rows.stays.step
+    for name in guarding(cohort):
+        missing = np.isnan(rows.numpy(name))
+        if not missing.any():
+            continue
+        charted = rows.stays.carry(np.where(missing, np.nan, step))
+        age = step - np.where(np.isnan(charted), -1, charted)
+        gap = age if history_steps else missing
+        yield name, _of_ten(gap.astype(np.int64), patient, rows.patients)
+
+
+def _of_ten(gaps: npt.NDArray[np.int64], patient: npt.NDArray[np.int64], patients: int) -> int:
+    """The most that ten patients had, or more."""
+    most = np.zeros(patients, np.int64)
     np.maximum.at(most, patient, gaps)
-    return int(np.sort(most)[-MIN_PATIENTS]) if len(most) >= MIN_PATIENTS else 0
+    return int(np.sort(most)[-MIN_PATIENTS]) if patients >= MIN_PATIENTS else 0
 
 
 def _shares(values: Floats, column: ColumnTransform, rows: TrainingRows) -> tuple[float, ...]:

@@ -144,6 +144,22 @@ class History:
             found |= {name: since[:, i] for i, name in enumerate(self._dated)}
         return found
 
+    def gaps(self, states: torch.Tensor) -> dict[str, torch.Tensor]:
+        """By column with gaps: for how many steps it was not charted; 0: it is charted now.
+
+        Where it never was, since before the stay began. Without summaries: 1 where it is not now.
+        """
+        flags = self._among(states, "indicator") > 0.5
+        found = {name: flags[:, i].long() for i, name in enumerate(self.preparation.indicators)}
+        if self.summaries:
+            steps = self.preparation.cohort.max_steps
+            step = (self._among(states, "step")[:, 0] * steps).round().long()
+            since = (self._among(states, "since") * steps).round().long()
+            dated = {name: since[:, i] for i, name in enumerate(self._dated)}
+            ages = {name: dated.get(name, gap * steps) for name, gap in found.items()}
+            found = {name: age.minimum(step + 1) for name, age in ages.items()}
+        return found
+
     def build(self, prepared: pd.DataFrame, stays: Stays | None = None) -> Singles:
         """The state of every row of whole prepared stays, as one matrix with columns `names`."""
         stays = stays or Stays.of(prepared["stay_id"])

@@ -30,7 +30,7 @@ BLOCK = 8_192
 REASONS = {
     "no_policy": "nobody was put forward for this cohort",
     "not_a_number": "a value of the state cannot be read",
-    "not_charted": "too little was charted so far to judge any dose",
+    "not_charted": "too little was charted so far, or too long ago, to judge any dose",
     "too_few_patients": "too few patients to know what is supported",
     "never_seen": "a level or a constant of this patient was never seen",
     "patient": "no patients like this one among those it learned from",

@@ -44,7 +44,10 @@ def test_the_verdict_is_the_guardians_on_the_dose_as_ordered(
     deployed = Deployed.of(ConstantActor((0.4, -0.2)), guardian, history)
     decided = deployed.decide(fresh.states, torch.Generator())
     supported = guardian.supported(fresh.states, decided.doses)
-    assert torch.equal(decided.deferred, ~supported | decided.hazard)
+    rules = deployed.rules(fresh.states, decided)
+    blank = torch.tensor([rule == NOT_CHARTED for rule in rules])
+    assert torch.equal(decided.deferred, ~supported | decided.hazard | blank)
+    assert float(blank.float().mean()) < 0.01
     assert 0 < float(decided.deferred.float().mean()) < 1
 
 
@@ -76,11 +79,30 @@ def test_a_patient_of_whom_too_little_is_charted_is_left_to_the_clinician(
     assert {*deployed.rules(blank, decided)} <= {NOT_CHARTED, "hazard:untreated_hypotension"}
 
 
+@pytest.mark.parametrize("name", ["map", "spo2", "lactate", "urine"])
+def test_what_was_never_charted_or_too_long_ago_gets_no_dose_however_full_the_rest_is(
+    history: History, fresh: Rows, name: str
+) -> None:
+    plenty = Deployed.of(ConstantActor((0.0, -0.6)), None, history)
+    longest, steps = history.preparation.longest_gaps[name], history.preparation.cohort.max_steps
+    others = [n for n in history.names if n.startswith("since(") and n != f"since({name})"]
+    step = (fresh.states[:, history.names.index("share(step)")] * steps).round()
+    states = fresh.states[step > longest][:200].clone()
+    states[:, [history.names.index(other) for other in others]] = 0.0
+    for gap, deferred in ((0, False), (longest, False), (longest + 1, True), (steps, True)):
+        states[:, history.names.index(f"missing_{name}")] = float(gap > 0)
+        states[:, history.names.index(f"since({name})")] = gap / steps
+        decided = plenty.decide(states, torch.Generator())
+        assert bool((decided.deferred == deferred).all()), gap
+        assert {*plenty.rules(states, decided)} == {NOT_CHARTED if deferred else None}
+
+
 def test_a_hazard_that_hangs_on_what_was_never_charted_is_deferred(
     history: History, fresh: Rows
 ) -> None:
     nothing = Deployed.of(ConstantActor((-1.0, -1.0)), None, history)
     states = fresh.states[:200].clone()
+    states[:, history.names.index("share(step)")] = 0.0  # later, nobody went so long without
     states[:, [history.names.index(n) for n in history.names if n.startswith("since(")]] = 0.0
     charted = nothing.decide(states, torch.Generator()).deferred
     states[:, history.names.index("since(map)")] = 1.0

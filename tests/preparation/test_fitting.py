@@ -145,6 +145,24 @@ def test_gaps_are_filled_as_the_cohort_file_says() -> None:
     assert fitted.apply(frame)["missing_carried"].tolist() == [0, 1, 0, 1, 0, 1]
 
 
+def test_the_longest_gaps_are_those_of_ten_patients() -> None:
+    def value(patient: int) -> list[float]:
+        """Nine go three steps without it, one never has it, two more miss a step, others none."""
+        if patient < 9:
+            return [1.0, NAN, NAN, NAN]
+        if patient == 9:
+            return [NAN] * 4
+        return [NAN, 1.0, 1.0, 1.0] if patient < 12 else [1.0] * 4
+
+    frame = stays(4, a=[x for patient in range(20) for x in value(patient)])
+    assert fit_small(small(a=NUMBER), frame).longest_gaps == {"a": 3}
+    fewer = frame[frame["patient_id"] != "P0"].reset_index(drop=True)
+    assert fit_small(small(a=NUMBER), fewer).longest_gaps == {"a": 1}
+    blind = PrepareParams(history_steps=0)  # a state that knows no earlier row
+    cohort = small(a=NUMBER)
+    assert fit(TrainingRows.of(frame, cohort), cohort, blind).longest_gaps == {"a": 1}
+
+
 def test_a_gap_where_there_may_be_none_is_an_error() -> None:
     cohort = small(x={**NUMBER, "missing": "never"})
     fitted = fit_small(cohort, stays(x=[1, 2, 3]))

@@ -244,3 +244,16 @@ def test_a_blank_chart_gets_no_dose(model: Model, rows: pd.DataFrame) -> None:
     assert set(answers["verdict"]) == {"defer"}
     assert answers["rule"].isin(["not_charted", "hazard:untreated_hypotension"]).all()
     assert set(ask(model, rows)["verdict"]) == {"recommend", "defer"}
+
+
+@pytest.mark.parametrize("charted", [0, 1])
+@pytest.mark.parametrize("name", ["map", "spo2", "urine"])
+def test_who_was_not_charted_for_long_gets_no_dose(
+    model: Model, rows: pd.DataFrame, name: str, charted: int
+) -> None:
+    """What was never charted, or at first alone: nobody in training went so long without."""
+    longest = model.history.preparation.longest_gaps[name]
+    answers = ask(model, rows.assign(**{name: rows[name].mask(rows["step"] >= charted)}))
+    late = answers["step"] >= charted + longest
+    assert late.any()
+    assert set(answers.loc[late, "verdict"]) == {"defer"}
