@@ -81,6 +81,9 @@ def _entry(stage: Stage) -> Entry:
             page["refuses"],
             *(f"Failed: {one}" for one in page["failed"]),
             *(f"Undecided: {one}" for one in page["undecided"]),
+            *(f"Not asked: {one}" for one in page["not_asked"]),
+            *(f"Looks worse for: {one}" for one in page["looks_worse_for"]),
+            *(f"Looser than by default: {one}" for one in page["loosened"]),
         )
     )
     reports = [stage.report(f"{name}.json") for name in REPORTS]
@@ -102,6 +105,7 @@ def _entry(stage: Stage) -> Entry:
         metrics=_metrics(stage, audit),
         datasets=_hashes(stage),
         tags=_revisions(stage),
+        looser=page["loosened"],
     )
 
 

@@ -72,8 +72,39 @@ def test_rolling_back_begins_with_whoever_has_the_alias(registry: Registry, entr
     assert registry.rollback("sepsis") == (2, 1)
     assert registry.aliases("sepsis").champions() == [1]
     registry.client.delete_registered_model_alias("sepsis", CHAMPION)
-    with pytest.raises(OgsrlError, match="there is no champion"):
+    with pytest.raises(OgsrlError, match="no champion came before version 1"):
         registry.rollback("sepsis")
+
+
+def test_where_the_champions_newest_audit_failed_the_one_before_comes_back(
+    registry: Registry, entry: Entry
+) -> None:
+    registry.register(another(entry, "never", "failed"), "ogsrl", MARGIN, None)
+    with pytest.raises(OgsrlError, match="nobody was ever champion"):
+        registry.rollback("sepsis")
+    registry.register(entry, "ogsrl", MARGIN, None)
+    later = another(entry, "later")
+    registry.register(later, "ogsrl", MARGIN, better)
+    aliases = registry.aliases("sepsis")
+    for card, verdict in (("unsure", "undecided"), ("sure again", "passed"), ("bad", "failed")):
+        registry.register(carded(later, card, verdict), "ogsrl", MARGIN, None)
+    assert (aliases.holder(CHAMPION), aliases.champions()) == (None, [2, 3])
+    assert registry.rollback("sepsis") == (3, 2)
+    assert (aliases.holder(CHAMPION), aliases.champions()) == (2, [2])
+
+
+def test_what_was_measured_beside_the_champion_and_is_behind_is_not_promoted(
+    registry: Registry, entry: Entry
+) -> None:
+    registry.register(entry, "ogsrl", MARGIN, None)
+    placed = registry.register(another(entry, "b"), "ogsrl", MARGIN, worse)
+    assert placed.said.endswith("worse, lower bound asked: above -0.01")
+    with pytest.raises(OgsrlError, match=r"measured beside version 1, the champion, .* as good"):
+        registry.promote("sepsis", 2, "I like it")
+    assert registry.aliases("sepsis").holder(CHAMPION) == 1
+    registry.register(another(entry, "c"), "ogsrl", MARGIN, better)  # beside whom nobody measured
+    registry.promote("sepsis", 2, "new data")
+    assert registry.aliases("sepsis").holder(CHAMPION) == 2
 
 
 def test_rolling_back_goes_past_versions_that_are_gone_or_failed_since(

@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from ogsrl.errors import OgsrlError
 from ogsrl.registry.entry import (
+    BEHIND,
     CHALLENGER,
     CHAMPION,
     CHAMPIONS,
@@ -68,16 +69,18 @@ class Aliases:
         if alias == CHAMPION and (before != number or number not in known):
             if before is not None and before not in (number, *known[-1:]):
                 known.append(before)  # somebody made it champion by hand
-            self._write([*known, number])
+            self._write(known if known[-1:] == [number] else [*known, number])
 
     def rollback(self) -> tuple[int, int]:
         """Give `champion` back to who had it before; (from, to).
 
-        Each step may be the last of an interrupted one: what was rolled back says so first.
+        Where nobody has it, since the last one's newest audit did not pass, from that one. Each
+        step may be the last of an interrupted one: what was rolled back says so first.
         """
         now, known = self.holder(CHAMPION), self.champions()
-        if now is None:
-            raise OgsrlError(f"{self.name}: there is no champion")
+        if now is None and not known:
+            raise OgsrlError(f"{self.name}: nobody was ever champion")
+        now = known[-1] if now is None else now
         last = max((i for i, one in enumerate(known) if one == now), default=len(known))
         before = known[:last]
         while before and not self._may_return(before[-1], now):
@@ -109,7 +112,14 @@ class Aliases:
                 f"{name}: the audit of version {number} is {verdict}; only one whose audit passed "
                 "may be champion"
             )
-        if self.holder(CHAMPION) == number and self.champions()[-1:] == [number]:
+        champion = self.holder(CHAMPION)
+        if champion is not None and found.tags.get(BEHIND) == str(champion):
+            raise OgsrlError(
+                f"{name}: version {number} was measured beside version {champion}, the champion, "
+                "on the same test patients, and is not surely as good; only what nothing can "
+                "compare is promoted by hand"
+            )
+        if champion == number and self.champions()[-1:] == [number]:
             raise OgsrlError(f"{name}: version {number} is champion already")
         self._tag(number, PROMOTED_WHY, reason)
         self._tag(number, PROMOTED_ON, datetime.now(UTC).date().isoformat())

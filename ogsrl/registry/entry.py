@@ -25,9 +25,12 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 IDENTITY, VERDICT, CARD = "ogsrl.identity", "ogsrl.verdict", "ogsrl.card_sha256"
 WHOLE, PLACED = "ogsrl.whole", "ogsrl.placed"
 GATE, REASON, EXTERNAL = "ogsrl.gate.", "ogsrl.alias", "ogsrl.external."
+LOOSER = "ogsrl.looser_than_default"
 #: Of a version: sha256 of its manifest, and the run with its newest card.
 MADE_OF, CARD_RUN = "ogsrl.manifest_sha256", "ogsrl.card_run"
 ROLLED_BACK = "ogsrl.rolled_back"
+#: The champion beside which it was measured, and was not surely as good.
+BEHIND = "ogsrl.behind"
 PROMOTED_WHY, PROMOTED_ON = "ogsrl.promoted.reason", "ogsrl.promoted.date"
 #: Of a registered model: versions that were champion, oldest first.
 CHAMPIONS = "ogsrl.champions"
@@ -55,6 +58,7 @@ class Entry:
         metrics: Flat.
         datasets: sha256 by name of what it was made of.
         tags: E.g. revisions.
+        looser: Limits and settings that let more pass than by default, in words.
     """
 
     name: str
@@ -72,12 +76,15 @@ class Entry:
     metrics: Mapping[str, float]
     datasets: Mapping[str, str]
     tags: Mapping[str, str]
+    looser: Sequence[str] = ()
 
     @property
     def told(self) -> dict[str, str]:
         """What run and version are tagged with."""
         gates = {GATE + name: verdict for name, verdict in self.gates.items()}
-        return {VERDICT: self.verdict, CARD: self.card_sha256, IDENTITY: self.identity, **gates}
+        looser = "; ".join(self.looser)[:LONGEST] or "none"
+        about = {VERDICT: self.verdict, CARD: self.card_sha256, IDENTITY: self.identity}
+        return {**about, LOOSER: looser, **gates}
 
 
 @dataclass(frozen=True)

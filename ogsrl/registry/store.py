@@ -27,6 +27,7 @@ from ogsrl.errors import ModelError, OgsrlError
 from ogsrl.query.model import check_bundle
 from ogsrl.registry.aliases import Aliases
 from ogsrl.registry.entry import (
+    BEHIND,
     CARD_RUN,
     CHALLENGER,
     CHAMPION,
@@ -246,17 +247,23 @@ class Registry:
         if champion == int(version.version):
             begun, _, said = version.tags.get(REASON, "").partition(": ")
             return CHAMPION, said if begun == CHAMPION else "it is champion, and its audit passed"
-        return self._beside(entry.name, champion, margin, compare)
+        return self._beside(version, champion, margin, compare)
 
     def _beside(
-        self, name: str, champion: int, margin: float, compare: Compare | None
+        self, version: ModelVersion, champion: int, margin: float, compare: Compare | None
     ) -> tuple[str, str]:
         """Champion, if it is surely not worse than the one that is."""
+        name = version.name
         if compare is None:
             return CHALLENGER, f"nothing compares it with version {champion}, the champion"
         least, said = compare(self.folder(f"models:/{name}/{champion}"))
-        if least is not None and least > margin:
-            return CHAMPION, f"its audit passed, and than version {champion}: {said}"
+        if least is not None:
+            said += f", lower bound asked: above {margin:g}"
+            if least > margin:
+                if BEHIND in version.tags:  # of an older card
+                    self.client.delete_model_version_tag(name, version.version, BEHIND)
+                return CHAMPION, f"its audit passed, and than version {champion}: {said}"
+            self.client.set_model_version_tag(name, version.version, BEHIND, str(champion))
         return CHALLENGER, f"not surely as good as version {champion}, the champion: {said}"
 
     def aliases(self, name: str) -> Aliases:

@@ -25,7 +25,8 @@ FQE = {
 TREATS, NEVER_TREATS = ConstantActor((1.0, -1.0)), ConstantActor((-1.0, -1.0))
 PAGE = {
     "verdict": "passed", "headline": "of a test", "recommends": "-", "for_whom": "-",
-    "how_sure": "-", "refuses": "-", "failed": [], "undecided": [],
+    "how_sure": "-", "refuses": "-", "failed": [], "undecided": [], "not_asked": [],
+    "looks_worse_for": ["Age: 80 and above"], "loosened": ["cloning: -1 instead of -0.01"],
 }  # fmt: skip
 
 
@@ -78,6 +79,10 @@ def test_who_treats_replaces_who_never_does_and_not_the_other_way_round(
     bundle = registry.folder("models:/table/1")
     loaded = Model.load(bundle)
     assert loaded.about["step"] == "step_1"
+    told = registry.client.get_model_version("table", "1")
+    assert "Looser than by default: cloning: -1 instead of -0.01" in told.description
+    assert "Looks worse for: Age: 80 and above" in told.description
+    assert told.tags["ogsrl.looser_than_default"] == "cloning: -1 instead of -0.01"
     weights = stage.model("selected", "weights.safetensors").read_bytes()
     assert (bundle / "selected" / "weights.safetensors").read_bytes() == weights
     assert registered(stage, TREATS, "step_2") == (2, CHAMPION)
