@@ -143,8 +143,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     written = _found()
     inflation = written.inflation
     of_panel = parts("panel", plain, size.panel)
-    made = {f"inflation_{name}": factor for name, factor in inflation.model_dump().items()}
-    made |= figures(said(of_panel, fixed.truths, inflation))
+    made = written.of_fits | figures(said(of_panel, fixed.truths, inflation))
     misses = written.limits_miss, written.limits_miss_lower
     made |= limit_figures(said(of_panel, fixed.truths, PLAIN), *misses)
     light = replace(plain, kind="light")

@@ -83,7 +83,7 @@ def evidence(stage: Stage) -> Evidence:
         selection=reports["selection"],
         evaluation=reports["evaluation"],
         estimates=[dict(zip(rows.columns, row, strict=True)) for row in rows.to_numpy()],
-        coverage=_coverage(stage.root / "benchmarks" / "results" / "coverage.json"),
+        coverage=_coverage(stage),
         train={name: _read(stage.report(f"train_{name}.json")) for name in algorithms},
         uses=sum(one.test_set == test_set for one in ledger.measured(stage)),
         with_rows=with_rows(
@@ -93,9 +93,12 @@ def evidence(stage: Stage) -> Evidence:
     )
 
 
-def _coverage(file: Path) -> dict[str, float]:
-    """How often intervals held on simulated cohorts; empty where that was never measured."""
-    return dict(_read(file)["figures"]) if file.exists() else {}
+def _coverage(stage: Stage) -> dict[str, float]:
+    """How often intervals held on simulated cohorts; empty where such fits were not measured."""
+    file = stage.root / "benchmarks" / "results" / "coverage.json"
+    found: dict[str, float] = _read(file)["figures"] if file.exists() else {}
+    same = found.items() >= stage.params.evaluate.of_fits.items()
+    return found if same else {}
 
 
 def _read(file: Path) -> dict[str, Any]:

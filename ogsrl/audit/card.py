@@ -36,6 +36,7 @@ class FirstPage(Part):
     headline: str
     recommends: str
     for_whom: str
+    not_for: str = NOT_STATED
     how_sure: str
     refuses: str
     failed: tuple[str, ...]
@@ -181,6 +182,9 @@ class Result(Part):
     gain: Number | None
     word: str | None
     truth: float | None
+    held: bool | None = Field(None, description="Whether the interval holds the truth.")
+    gain_truth: float | None = None
+    gain_held: bool | None = None
 
 
 class EstimatorLine(Part):

@@ -244,7 +244,7 @@ def _treatment(evidence: Evidence) -> Treatment:
         discount=cohort.discount,
         costs=tuple(
             f"{one.label or name}: {expression_words(cohort, parse_expression(one.expression))}, "
-            f"{limit_words(one.limit, one.kind)}"
+            f"{limit_words(one.limit, one.kind)}{_of_deaths(evidence, name)}"
             for name, one in cohort.constraints.items()
         ),
         hazards=tuple(one.label or name for name, one in cohort.hazards.items()),
@@ -252,6 +252,16 @@ def _treatment(evidence: Evidence) -> Treatment:
         censoring=NOT_STATED if outcome is None else outcome.censoring,
         co_interventions=_or(cohort.card.co_interventions),
     )
+
+
+def _of_deaths(evidence: Evidence, name: str) -> str:
+    """That the dead break a constraint to the end, and how much that was under clinicians."""
+    logged = evidence.dataset.get("constraints", {}).get(name, {})
+    alive, dead = (logged.get(part, {}).get("estimate") for part in ("before_death", "death"))
+    told = "; steps lost to death count as broken"
+    if alive is None or dead is None:
+        return told
+    return f"{told} (of clinicians' steps {alive:.1%} broken while alive, {dead:.1%} lost)"
 
 
 def _region(evidence: Evidence) -> Region:
@@ -299,6 +309,9 @@ def _results(evidence: Evidence) -> Iterator[Result]:
             gain=_number(gain),
             word=gain.get("word"),
             truth=row["truth"],
+            held=evidence.evaluation.get(f"{policy}.{quantity}.covered"),
+            gain_truth=gain.get("truth"),
+            gain_held=gain.get("covered"),
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ogsrl.audit.audit import Audit
-from ogsrl.audit.card import FirstPage, GroupLine
+from ogsrl.audit.card import NOT_STATED, FirstPage, GroupLine
 from ogsrl.audit.effect_gates import NAMED
 from ogsrl.audit.evidence import Evidence
 from ogsrl.evaluation.quantities import MORTALITY
@@ -37,6 +37,7 @@ def first_page(
         headline=f"{HEADLINES[audit.verdict]} ({_counted(audit)})",
         recommends=recommends,
         for_whom=population,
+        not_for=evidence.cohort.card.out_of_scope or NOT_STATED,
         how_sure=_how_sure(evidence, audit),
         refuses=f"It leaves the decision to the clinician where such patients or such doses are "
         f"not supported by its data, and where a hazard rule speaks: "
@@ -77,8 +78,17 @@ def _mean_doses(evidence: Evidence) -> Iterator[str]:
         if ours is not None and theirs is not None and dose.kind == "continuous":
             yield (
                 f"{label(evidence.cohort, name)}: on average {_two_digits(ours)} "
-                f"{dose.unit} where clinicians gave {_two_digits(theirs)}."
+                f"{dose.unit} where clinicians gave {_two_digits(theirs)}{_any(evidence, name)}."
             )
+
+
+def _any(evidence: Evidence, dose: str) -> str:
+    """In how many steps any of it is given."""
+    none = evidence.under(f"selected.measures.doses.{dose}.zero.")
+    ours, theirs = (none.get(f"{who}.estimate") for who in ("policy", "clinicians"))
+    if ours is None or theirs is None:
+        return ""
+    return f", any in {1 - ours:.0%} of steps where they gave any in {1 - theirs:.0%}"
 
 
 def _two_digits(value: float) -> str:
@@ -110,7 +120,29 @@ def _how_sure(evidence: Evidence, audit: Audit) -> str:
             if smallest is not None
             else ""
         )
+        + "".join(f" {one}" for one in _unsure(evidence, told["word"]))
     )
+
+
+def _unsure(evidence: Evidence, word: str) -> Iterator[str]:
+    """What that rests on."""
+    own = [
+        one for one in evidence.estimates
+        if (one["policy"], one["quantity"]) == ("selected", MORTALITY)
+        and one["estimator"] != "panel"
+    ]  # fmt: skip
+    voted = [one["estimator"] for one in own if one["diagnosis"].startswith("votes")]
+    yield f"Of {len(own)} ways to estimate it {', '.join(voted) or 'none'} had a vote."
+    same = evidence.evaluation.get("selected.measures.concordance.estimate")
+    if same is not None:
+        yield f"It gives the dose that the clinician gave in {same:.0%} of steps."
+    lost = evidence.evaluation.get("selected.sensitivity.whole_stay.tipping_gamma")
+    if word == "better" and lost is not None:
+        yield (
+            "All this holds only if clinicians acted on nothing that is not in the data: what "
+            f"changes the chance of a dose by {lost:g} times, and nobody recorded, is enough for "
+            "`better` to be lost."
+        )
 
 
 def _fewer(deaths: float) -> str:

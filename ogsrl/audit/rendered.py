@@ -56,7 +56,8 @@ def environment(*, escape: bool) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     made.filters |= {"number": number, "share": _share, "cell": _cell}
-    made.filters |= {"limit": _limit, "interval": _interval}
+    made.filters |= {"limit": _limit, "interval": _interval, "truth": _truth}
+    made.filters["about_results"] = _about_results
     made.globals["signs"] = SIGNS
     return made
 
@@ -92,6 +93,28 @@ def _interval(gate: GateLine) -> str:
     if gate.lo is None or gate.hi is None:
         return f"{gate.estimate:.3g}"
     return f"{gate.estimate:.3g} ({gate.lo:.3g} to {gate.hi:.3g})"
+
+
+def _truth(value: float | None, held: bool | None) -> str:
+    """What is true, and whether the interval missed it.
+
+    >>> _truth(0.146, True), _truth(-0.057, False)
+    ('0.146', '-0.057, beyond the interval')
+    """
+    if value is None:
+        return "not known"
+    return f"{value:.3f}" + (", beyond the interval" if held is False else "")
+
+
+def _about_results(card: Card) -> str:
+    """How sure intervals are, and why a limit's bound is another."""
+    level = next((one.own.level for one in card.results if one.own.level is not None), None)
+    sure = "" if level is None else f"Intervals are two-sided, at {level:.0%}, each by itself. "
+    return (
+        f"{sure}Where the truth is known it stands beside them. What a limit must not exceed is "
+        "judged by a one-sided bound of its own, with what fits of costs were found to miss: it "
+        "may be surer than the interval of the gain here."
+    )
 
 
 def _share(value: float | None) -> str:

@@ -27,6 +27,7 @@ def _constraints(evidence: Evidence) -> Found:
             f"{_limit_words(evidence, name)}: {100 * told[f'{name}.estimate']:.1f} % of a stay's "
             f"steps, surely at most {100 * told[f'{name}.hi']:.1f} %, allowed "
             f"{100 * told[f'{name}.limit']:.1f} %"
+            + (" (surely below the clinicians')" if told.get(f"{name}.surely_lower") else "")
             for name in sorted(over)
         ),
         compared=over[worst],

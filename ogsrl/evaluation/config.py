@@ -151,6 +151,18 @@ class EvaluateParams(BaseModel):
     )
 
     @property
+    def of_fits(self) -> dict[str, float]:
+        """Numbers that cold fits' intervals hang on, by which a measured coverage is known again.
+
+        >>> EvaluateParams().of_fits["folds"], EvaluateParams().of_fits["inflation_mortality"]
+        (5.0, 1.22)
+        """
+        fits = {f"fqe_{name}": value for name, value in self.fqe.model_dump().items()}
+        wide = {f"inflation_{name}": value for name, value in self.inflation.model_dump().items()}
+        rest = {"folds": self.folds, "confidence": self.confidence}
+        return {name: float(value) for name, value in (fits | wide | rest).items()}
+
+    @property
     def surer(self) -> list[str]:
         """Settings by which it claims to be surer than by default; the card shows them.
 

@@ -43,8 +43,14 @@ class LimitTest:
             missed_lower: The same of policies that do not cost more than the clinicians.
             level: Of the bound, one-sided.
         """
-        surely = self.apart is not None and interval(self.apart, level).less_sure(missed).high < 0
-        return interval(self.values, level).less_sure(missed_lower if surely else missed)
+        lower = self.lower(interval, missed, level)
+        return interval(self.values, level).less_sure(missed_lower if lower else missed)
+
+    def lower(self, interval: Interval, missed: float, level: float) -> bool:
+        """Whether the cost is surely below the clinicians', by the first step."""
+        if self.apart is None:
+            return False
+        return interval(self.apart, level).less_sure(missed).high < 0
 
 
 def limit_tests(

@@ -64,12 +64,14 @@ class Standing:
     Attributes:
         policy: Its name.
         limits: By limit: the upper bound of what must not exceed it, Holm-adjusted.
+        lower: By limit: whether its cost is surely below the clinicians', so that less is missed.
         than: Advantage over each of these other policies, paired.
         groups: Its advantage in each subgroup.
     """
 
     policy: str
     limits: Mapping[str, Kept]
+    lower: Mapping[str, bool]
     than: Mapping[str, Bound]
     groups: tuple[Group, ...]
 
@@ -79,6 +81,7 @@ class Standing:
         for name, kept in self.limits.items():
             told |= _prefixed(f"limits.{name}", _bound(kept.bound))
             told |= {f"limits.{name}.limit": kept.limit, f"limits.{name}.kept": kept.kept}
+            told[f"limits.{name}.surely_lower"] = self.lower[name]
         for name, bound in self.than.items():
             told |= _prefixed(f"than.{name}", _bound(bound))
         for number, one in enumerate(self.groups):
@@ -115,15 +118,20 @@ def standing(
         for name in (policy, CLINICIANS)
     )
     plain, missed = partial(_plain, shared), shared.params.limits_miss
-    lower = shared.params.limits_miss_lower
-    tests = limit_tests(own, theirs, cohort).items()
-    asked = {name: (partial(test.bound, plain, missed, lower), test.most) for name, test in tests}
-    limits = holm(asked, confidence)
+    less, tests = shared.params.limits_miss_lower, limit_tests(own, theirs, cohort)
+    limits = holm(
+        {
+            name: (partial(test.bound, plain, missed, less), test.most)
+            for name, test in tests.items()
+        },
+        confidence,
+    )
+    lower = {n: test.lower(plain, missed, limits[n].bound.level) for n, test in tests.items()}
     interval = _interval(shared, decisive)
     than = {other: advantage_over(shared, policy, other) for other in others}
     advantage = sign * (fits[policy][decisive] - fits[CLINICIANS][decisive])
     groups = _groups(shared, policy, advantage, groupings, interval)
-    return Standing(policy, limits, than, groups)
+    return Standing(policy, limits, lower, than, groups)
 
 
 def advantage_over(shared: Shared, policy: str, other: str) -> Bound:

@@ -24,6 +24,8 @@ from ogsrl.query.request import STAY, STEP, Floats, Request
 from ogsrl.trajectories import Stays
 
 RECOMMEND, DEFER = "recommend", "defer"
+#: Where patients are like no other, or not known: those of the nearest cell are not like them.
+NOBODY = ["patient", "never_seen", "not_charted", "not_a_number"]
 #: Rows answered at a time, so that memory stays flat; a stay is never torn.
 BLOCK = 8_192
 #: Rules in words; of a hazard, its label in the cohort file.
@@ -111,7 +113,10 @@ def _block(
     found["score"] = decided.score.double().numpy()
     found["score_threshold"] = np.full(len(states), np.nan if limit is None else limit)
     found |= _predicted(model, states, decided)
-    found |= _similar(model.evidence, states, model, similar)
+    nobody = np.isin(rules, NOBODY)
+    for name, told in _similar(model.evidence, states, model, similar).items():
+        found[name] = _told(told)
+        found[name][nobody] = None
     return found
 
 
@@ -188,8 +193,6 @@ def _similar(
 
 def _told(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Null, never NaN or infinite."""
-    if values.dtype != object and not np.issubdtype(values.dtype, np.floating):
-        return values
     told = values.astype(object)
     if values.dtype != object:
         told[~np.isfinite(values)] = None
