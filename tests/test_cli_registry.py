@@ -61,15 +61,21 @@ def test_two_cards_are_told_side_by_side(tmp_path: Path) -> None:
     found = run("compare", "sepsis", 1, 2, "--out", page)
     assert found.exit_code == 0, found.output
     lines = found.output.splitlines()
-    (line,) = [one for one in lines if "steps deferred:" in one]
-    assert line.startswith("* steps deferred: 0.010")
+    (line,) = [one for one in lines if "guardian: steps deferred:" in one]
+    assert line.startswith("* guardian: steps deferred: 0.010")
     left, right = line.split(" | ")
     assert "0.010" in left
     assert "0.020" in right
     assert "  verdict: passed | passed" in lines
     assert "0.020" in page.read_text()
     told = json.loads(run("compare", "sepsis", 2, 1, "--json").output)
-    (other,) = [one for one in told if one["what"] == "steps deferred"]
+    known = {one["what"]: one["left"] for one in told}
+    assert "Pressure below 55 mmHg" in known["treatment: hazards"]
+    assert known["treatment: doses: vasopressor: max change"] == "0.5"
+    assert known["for whom"].startswith("Simulated adults")
+    assert known["gate Few steps are left to the clinicians, limit"] == "at most 0.1"
+    assert not any("None" in one["left"] for one in told)
+    (other,) = [one for one in told if one["what"] == "guardian: steps deferred"]
     assert other["left"] in right
     assert other["right"] in left
 

@@ -5,13 +5,14 @@ Called by the command line. It reads cards and computes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
 from ogsrl.audit.card import Card, Number
-from ogsrl.audit.rendered import bare, environment, number
+from ogsrl.audit.rendered import bare, environment, limit, number
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Line:
 
 
 def compared(left: Card, right: Card) -> list[Line]:
-    """Verdict, headline, every gate, every result of who was selected, subgroups."""
+    """The first page, every gate and its limit, results, subgroups; then all else on the cards."""
     both = [dict(_lines(card)) for card in (left, right)]
     names = list(dict.fromkeys([*both[0], *both[1]]))
     return [Line(name, *(one.get(name, "not there") for one in both)) for name in names]
@@ -45,19 +46,34 @@ def page(name: str, versions: Sequence[int], lines: Sequence[Line], planes: Sequ
 
 
 def _lines(card: Card) -> Iterator[tuple[str, str]]:
-    yield "verdict", card.first_page.verdict
-    yield "headline", card.first_page.headline
+    yield from _told("", card.first_page.model_dump())
     for gate in card.gates:
         yield f"gate {gate.title}", f"{gate.verdict}: {gate.said}"
+        yield f"gate {gate.title}, limit", limit(gate)
     for one in card.results:
         yield f"{one.policy}: {one.quantity}", number(one.own)
         if one.gain is not None:
             yield f"{one.policy}: {one.quantity}, than clinicians", _gain(one.gain, one.word)
     for group in card.subgroups:
         yield f"advantage, {group.label}: {group.group}", number(group.advantage)
-    yield "region", f"{card.guardian.kind}: {card.guardian.promise}"
-    yield "steps deferred", number(card.guardian.steps_deferred)
-    yield "data", card.data.table_sha256
+    shown = {"first_page", "gates", "results", "subgroups", "estimators"}
+    yield from _told("", card.model_dump(exclude=shown))
+
+
+def _told(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Every entry by its place; of several that have names, by theirs."""
+    if isinstance(value, Mapping) and "estimate" in value:
+        yield name.replace("_", " "), number(Number.model_validate(value))
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _told(f"{name}: {key}" if name else key, one)
+    elif isinstance(value, list | tuple) and any(isinstance(one, Mapping) for one in value):
+        for one in value:
+            yield from _told(f"{name}: {one['name']}", one)
+    else:
+        several = value if isinstance(value, list | tuple) else [value]
+        told = ("none" if one is None else str(one) for one in several)
+        yield name.replace("_", " "), "; ".join(told)
 
 
 def _gain(gain: Number, word: str | None) -> str:

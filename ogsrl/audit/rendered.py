@@ -56,7 +56,7 @@ def environment(*, escape: bool) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     made.filters |= {"number": number, "share": _share, "cell": _cell}
-    made.filters |= {"limit": _limit, "interval": _interval, "truth": _truth}
+    made.filters |= {"limit": limit, "interval": _interval, "truth": _truth}
     made.filters["about_results"] = _about_results
     made.globals["signs"] = SIGNS
     return made
@@ -80,7 +80,7 @@ def number(number: Number | None) -> str:
     return f"{number.estimate:.3f} ({number.lo:.3f} to {number.hi:.3f})"
 
 
-def _limit(gate: GateLine) -> str:
+def limit(gate: GateLine) -> str:
     """What is asked; whether that is looser than by default."""
     asked = f"{RELATIONS[gate.relation]} {gate.limit:g}"
     return f"{asked}, loosened from {gate.default_limit:g}" if gate.loosened else asked
