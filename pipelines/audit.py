@@ -23,8 +23,6 @@ from pipelines import ledger
 from pipelines.parts import load_frame
 from pipelines.stage import Stage, write_json, write_text
 
-#: What a registered model is made of.
-MODEL = ("behaviour", "guardian", "selected")
 #: What is read, beside a report an algorithm.
 REPORTS = (
     "validation", "dataset", "behaviour", "dynamics", "guardian", "selection", "evaluation"
@@ -41,7 +39,8 @@ def run(stage: Stage) -> None:
         for name in PICTURES
         if stage.report("figures", f"{name}.svg").exists()
     }
-    write_json(stage.report("audit.json"), {"cohort": stage.cohort_name, **found.plain()})
+    of = {"cohort": stage.cohort_name, "model_sha256": ledger.model_hash(stage)}
+    write_json(stage.report("audit.json"), {**of, **found.plain()})
     write_json(stage.report("card.json"), card.model_dump(mode="json"))
     write_text(stage.report("card.md"), markdown(card))
     write_text(stage.report("card.html"), html(card, pictures))
@@ -87,7 +86,7 @@ def evidence(stage: Stage) -> Evidence:
         train={name: _read(stage.report(f"train_{name}.json")) for name in algorithms},
         uses=sum(one.test_set == test_set for one in ledger.measured(stage)),
         with_rows=with_rows(
-            {name: stage.model(name) for name in MODEL},
+            {name: stage.model(name) for name in ledger.MODEL},
             list(parts.values()),
         ),
     )

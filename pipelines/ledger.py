@@ -19,6 +19,9 @@ from ogsrl.errors import OgsrlError
 from ogsrl.modeldir import CONFIG, WEIGHTS
 from pipelines.stage import Stage
 
+#: What a registered model is made of.
+MODEL = ("behaviour", "guardian", "selected")
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -50,6 +53,16 @@ def policy_hash(*directories: Path) -> str:
         content["config"].pop("about", None)
         told.update(json.dumps(content, sort_keys=True).encode())
         told.update((directory / WEIGHTS).read_bytes())
+    return told.hexdigest()
+
+
+def model_hash(stage: Stage) -> str:
+    """Of every file that a registered model is made of, by its place."""
+    told = hashlib.sha256()
+    for name in MODEL:
+        for file in sorted(one for one in stage.model(name).rglob("*") if one.is_file()):
+            told.update(file.relative_to(stage.model()).as_posix().encode() + b"\0")
+            told.update(hashlib.sha256(file.read_bytes()).digest())
     return told.hexdigest()
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from ogsrl.errors import OgsrlError
 from ogsrl.evaluation.asking import CLINICIANS, Grounds, Shared
 from ogsrl.evaluation.standing import advantage_over
 from ogsrl.policies.deployed import Deployed
@@ -64,6 +65,10 @@ def run(stage: Stage) -> None:
 
 def _entry(stage: Stage) -> Entry:
     audit, card = _read(stage, "audit"), _read(stage, "card")
+    if audit["model_sha256"] != ledger.model_hash(stage):
+        raise OgsrlError(
+            f"models/{stage.cohort_name}: files are not those that were audited; run audit again"
+        )
     nobody = _read(stage, "selection")["chosen"] is None
     bundle, made_of = None, "nobody"
     if not nobody:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from ogsrl.errors import OgsrlError
 from ogsrl.policies.actors import ConstantActor
 from ogsrl.policies.saved import save_policy
 from ogsrl.query.model import Model, save_beside
 from ogsrl.registry import CHALLENGER, CHAMPION, Registry
-from pipelines import register
+from pipelines import ledger, register
 from pipelines.stage import Stage, write_json
 from tests.pipelines.test_train_stage import PARAMS, ordinal
 from tests.policies.tables import table_frames
@@ -47,8 +48,6 @@ def audited(root: Path, patients: int = 1_500) -> Stage:
     for name in register.REPORTS:
         write_json(made.report(f"{name}.json"), {})
     write_json(made.report("selection.json"), {"chosen": {"name": "of a test"}})
-    gates = [{"name": "better", "verdict": "passed", "measured": 0.1}]
-    write_json(made.report("audit.json"), {"verdict": "passed", "gates": gates})
     for name in ("card.html", "card.md"):
         made.report(name).write_text("of a test")
     made.report("figures").mkdir()
@@ -66,6 +65,9 @@ def registered(
     save_policy(selected, actor, history, about)
     save_beside(stage.cohort_file, history.preparation, selected)
     write_json(stage.report("card.json"), {"first_page": PAGE, "of": step})
+    gates = [{"name": "better", "verdict": "passed", "measured": 0.1}]
+    told = {"verdict": "passed", "gates": gates, "model_sha256": ledger.model_hash(stage)}
+    write_json(stage.report("audit.json"), told)
     register.run(stage)
     told = json.loads(stage.report("registration.json").read_text())
     return told["version"], told["alias"]
@@ -90,6 +92,14 @@ def test_who_treats_replaces_who_never_does_and_not_the_other_way_round(
     assert registered(stage, NEVER_TREATS, "step_3") == (3, CHALLENGER)
     assert "advantage on the same test patients -" in capsys.readouterr().out
     assert registry.aliases("table").holder(CHAMPION) == 2
+
+
+def test_what_was_not_audited_is_not_registered(stage: Stage) -> None:
+    registered(stage, TREATS, "step_1")
+    file = stage.model("selected", "table.yaml")
+    file.write_text(file.read_text().replace("max_steps: 6", "max_steps: 7"))
+    with pytest.raises(OgsrlError, match=r"models/table: files are not those that were audited"):
+        register.run(stage)
 
 
 def test_nothing_compares_with_a_champion_that_was_prepared_otherwise(
