@@ -166,8 +166,9 @@ def fitted_misses(intervals: Sequence[Said], held: float = 0.9) -> dict[str, flo
 def limit_figures(intervals: Sequence[Said], miss: float, miss_lower: float) -> dict[str, float]:
     """Of a limit that asks each policy's cost to be below the clinicians', judged in two steps.
 
-    How often the upper bound of the difference holds, in all and of who is served worst; how often
-    it is said of costs that are truly not below, and of those that are.
+    How often the upper bound of the difference holds, in all and of who is served worst, and of
+    those alone that come to the second step; how often costs are said to be below that truly are
+    not, and that are.
 
     Args:
         intervals: Not inflated.
@@ -175,17 +176,23 @@ def limit_figures(intervals: Sequence[Said], miss: float, miss_lower: float) -> 
         miss_lower: `evaluate.limits_miss_lower`.
     """
     held: dict[tuple[str, str], list[tuple[int, bool]]] = {}
+    second: dict[tuple[str, str], list[tuple[int, bool]]] = {}
     said_of: dict[bool, list[tuple[int, bool]]] = {True: [], False: []}
     for one in intervals:
         if one.gain and _of_costs(one):
             above, se = _missed(one)
             lower = one.known.truth - above + _upper(se, miss) < 0
             upper = _upper(se, miss_lower if lower else miss)
-            held.setdefault((one.policy, one.quantity), []).append((one.cohort, above <= upper))
+            for cells in (held, second) if lower else (held,):
+                cells.setdefault((one.policy, one.quantity), []).append(
+                    (one.cohort, above <= upper)
+                )
             said_of[one.known.truth < 0].append((one.cohort, lower))
-    made = share("limits_held", [one for cell in held.values() for one in cell])
-    each = [float(np.mean([met for _, met in cell])) for cell in held.values()]
-    made |= {"limits_held_worst": min(each)} if each else {}
+    made: dict[str, float] = {}
+    for name, cells in (("limits_held", held), ("limits_held_second", second)):
+        made |= share(name, [one for cell in cells.values() for one in cell])
+        each = [float(np.mean([met for _, met in cell])) for cell in cells.values()]
+        made |= {f"{name}_worst": min(each)} if each else {}
     return made | share("limits_wrong", said_of[False]) | share("limits_shown", said_of[True])
 
 

@@ -160,6 +160,7 @@ def test_of_lower_costs_less_is_missed_and_of_higher_none_is_said_to_be_lower() 
     assert made["limits_wrong"] < 0.05
     assert made["limits_held_worst"] >= 0.92
     assert made["limits_shown"] > 0.3
+    assert 0.8 < made["limits_held_second"] < made["limits_held"]  # those wrongly called lower
     blind = limit_figures(seen, 0.0, 0.0)  # one who did not know what fits miss
     assert blind["limits_wrong"] > 0.5
     assert blind["limits_held_worst"] < 0.2
