@@ -18,6 +18,8 @@ from ogsrl.audit.filled import filled
 from ogsrl.audit.rendered import PICTURES, html, markdown
 from ogsrl.audit.rows import with_rows
 from ogsrl.errors import OgsrlError
+from ogsrl.figures.audit import FIGURES
+from ogsrl.figures.style import save_svg
 from ogsrl.preparation import PARTS
 from pipelines import ledger
 from pipelines.parts import load_frame
@@ -34,13 +36,16 @@ def run(stage: Stage) -> None:
     known = evidence(stage)
     found = audit(known, stage.params.audit)
     card = filled(known, found)
+    said = found.plain()
+    for name, told in (("audit_gates", said), ("audit_subgroups", known.groups())):
+        save_svg(FIGURES[name](told), stage.report("figures", f"{name}.svg"))
     pictures = {
         name: stage.report("figures", f"{name}.svg").read_text(encoding="utf-8")
         for name in PICTURES
         if stage.report("figures", f"{name}.svg").exists()
     }
     of = {"cohort": stage.cohort_name, "model_sha256": ledger.model_hash(stage)}
-    write_json(stage.report("audit.json"), {**of, **found.plain()})
+    write_json(stage.report("audit.json"), {**of, **said})
     write_json(stage.report("card.json"), card.model_dump(mode="json"))
     write_text(stage.report("card.md"), markdown(card))
     write_text(stage.report("card.html"), html(card, pictures))

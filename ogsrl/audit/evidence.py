@@ -90,6 +90,15 @@ class Evidence:
         except KeyError:
             raise OgsrlError(f"audit: evaluation.json has no {name}; run evaluate again") from None
 
+    def groups(self) -> list[dict[str, Any]]:
+        """What is told of each subgroup of who was put forward."""
+        told = self.under("selected.groups.")
+        made: dict[int, dict[str, Any]] = {}
+        for key, value in told.items():
+            number, _, name = key.partition(".")
+            made.setdefault(int(number), {})[name] = value
+        return [made[number] for number in sorted(made)]
+
     def under(self, prefix: str) -> dict[str, Any]:
         """Entries whose names begin so, without it."""
         cut = len(prefix)

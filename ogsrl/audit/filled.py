@@ -335,13 +335,9 @@ def _estimators(evidence: Evidence) -> Iterator[EstimatorLine]:
 
 
 def _subgroups(evidence: Evidence) -> Iterator[GroupLine]:
-    told = evidence.under("selected.groups.")
-    for number in sorted({int(key.partition(".")[0]) for key in told}):
-        one = {
-            name: told[f"{number}.{name}"] for name in ("label", "group", "patients", "effective")
-        }
-        fields = {name: told[f"{number}.{name}"] for name in ("estimate", "lo", "hi", "level")}
-        yield GroupLine(**one, advantage=Number(**fields))
+    for told in evidence.groups():
+        one = {name: told[name] for name in ("label", "group", "patients", "effective")}
+        yield GroupLine(**one, advantage=_number(told) or Number(estimate=None))
 
 
 def _data(evidence: Evidence) -> Data:

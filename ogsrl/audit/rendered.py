@@ -21,6 +21,8 @@ PICTURES: Mapping[str, str] = {
     "evaluate_truth": "The same beside the truth, where it is known",
     "guardian_region": "What is supported, and what is refused",
     "evaluate_calibration": "Predicted and observed deaths",
+    "audit_gates": "Every gate beside its limit: | is what is compared with it",
+    "audit_subgroups": "Every subgroup beside the clinicians",
 }
 #: A verdict's sign, so that colours are not needed.
 SIGNS = {"passed": "\u2713", "undecided": "?", "failed": "\u2717", "not asked": "\u2013"}
