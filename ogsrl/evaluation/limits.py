@@ -1,6 +1,7 @@
 """What a policy's costs must not exceed.
 
-Called by selection on validation patients and by evaluation on test patients: both judge the same.
+Called by selection on validation patients and by evaluation on test patients: both judge the same
+limits; what fits miss is allowed for on test patients alone.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class LimitTest:
 
         What is surely below the clinicians', whatever the policy, is a policy's of which fits miss
         less. A fixed sequence: of policies that cost more than clinicians the first step errs as
-        seldom as it says, of others the second; and no limit judged so is kept by the former.
+        seldom as it says, of others the second. Who keeps the limit by the large miss alone is
+        surely lower too, or as good as: own - r theirs is at least own - theirs where r <= 1.
 
         Args:
             interval: By what fits say.
