@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import shutil
 import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import lru_cache
 from multiprocessing import active_children, get_context
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -28,6 +28,7 @@ from ogsrl.figures.style import save_svg
 from ogsrl.figures.train import FIGURES, nothing_logged
 from ogsrl.modeldir import MANIFEST
 from ogsrl.policies.config import AlgorithmParams
+from ogsrl.policies.dataset import dataset_index
 from ogsrl.policies.devices import CPU, checked, moved
 from ogsrl.policies.problem import Problem
 from ogsrl.policies.table import TableProblem
@@ -40,8 +41,9 @@ from pipelines.stage import Stage, end_with_parent, write_json
 CROWD = 2
 #: Code that a seed depends on.
 CODE = ("policies", "dynamics", "guardian", "behaviour", "preparation", "spec", "constraints.py")
-#: Where a worker tells of its steps.
+#: Where a worker tells of its steps, and what it trains on.
 _told: SimpleQueue[int]
+_problem_here: AnyProblem
 
 
 def run(stage: Stage) -> None:
@@ -96,32 +98,34 @@ def _all_seeds(
 
     A seed's matrices are small; two threads on one of them mostly wait for each other.
     """
-    seeds = stage.params.train.seeds
+    seeds, threads, asked = stage.params.train.seeds, torch.get_num_threads(), algorithm.ogsrl
+    problem = _problem(stage)
+    if isinstance(problem, str):
+        return problem
+    if isinstance(problem, Problem) and asked is not None and asked.dataset.weight:
+        dataset_index(problem, asked.dataset)  # one for all seeds
     stage = Stage(stage.name, stage.cohort_name, stage.root, stage.item)  # without what it read
-    _problem.cache_clear()
-    workers = min(CROWD * stage.params.threads, len(seeds))
-    if len(seeds) == 1:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            found = [_one_seed(stage, algorithm, seed, update) for seed in seeds]
-        finally:
-            torch.set_num_threads(threads)
-    else:
-        found = _side_by_side(stage, algorithm, workers, update)
-    statuses = [one for one in found if isinstance(one, str)]
-    return statuses[0] if statuses else [one for one in found if isinstance(one, Seed)]
+    if len(seeds) > 1:
+        shared = pickle.dumps(problem, pickle.HIGHEST_PROTOCOL)
+        del problem
+        return _side_by_side(stage, algorithm, shared, update)
+    torch.set_num_threads(1)
+    try:
+        return [_one_seed(stage, algorithm, seeds[0], problem, update)]
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _side_by_side(
-    stage: Stage, algorithm: AlgorithmParams, workers: int, update: Callable[[int], None]
-) -> list[Seed | str]:
+    stage: Stage, algorithm: AlgorithmParams, problem: bytes, update: Callable[[int], None]
+) -> list[Seed]:
     """A process a seed; whatever ends this stage ends them too."""
-    context = get_context("spawn")
+    context, seeds = get_context("forkserver"), stage.params.train.seeds
+    context.set_forkserver_preload([__name__])  # imported once for all of them
     told: SimpleQueue[int] = context.SimpleQueue()
-    with ProcessPoolExecutor(workers, context, _begin_worker, (told,)) as pool:
+    workers = min(CROWD * stage.params.threads, len(seeds))
+    with ProcessPoolExecutor(workers, context, _begin_worker, (told, problem)) as pool:
         try:
-            seeds = stage.params.train.seeds
             coming = [pool.submit(_in_worker, stage, algorithm, seed) for seed in seeds]
             while wait(coming, 0.2).not_done or not told.empty():
                 while not told.empty():
@@ -137,26 +141,30 @@ def _side_by_side(
                 process.terminate()
 
 
-def _begin_worker(told: SimpleQueue[int]) -> None:
-    global _told  # noqa: PLW0603 - a worker process has no other place for its queue
-    _told = told
+def _begin_worker(told: SimpleQueue[int], problem: bytes) -> None:
+    global _told, _problem_here
+    _told, _problem_here = told, pickle.loads(problem)  # by our own parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage ends its workers
     end_with_parent()
     torch.set_num_threads(1)
 
 
-def _in_worker(stage: Stage, algorithm: AlgorithmParams, seed: int) -> Seed | str:
-    return _one_seed(stage, algorithm, seed, _told.put)
+def _in_worker(stage: Stage, algorithm: AlgorithmParams, seed: int) -> Seed:
+    return _one_seed(stage, algorithm, seed, _problem_here, _told.put)
 
 
 def _one_seed(
-    stage: Stage, algorithm: AlgorithmParams, seed: int, update: Callable[[int], None]
-) -> Seed | str:
-    problem = _problem(stage)
-    if isinstance(problem, str):
-        return problem
+    stage: Stage,
+    algorithm: AlgorithmParams,
+    seed: int,
+    problem: AnyProblem,
+    update: Callable[[int], None],
+) -> Seed:
     scratch = _scratch(stage, algorithm.name, seed)
     place = Place(scratch / "policies", scratch / "checkpoint", _made_of(stage, algorithm))
+    device = checked(stage.params.device)
+    if isinstance(problem, Problem) and device != CPU:
+        problem = moved(problem, device)
     return train_seed(problem, algorithm, stage.params.train, seed, place, update)
 
 
@@ -164,7 +172,6 @@ def _scratch(stage: Stage, algorithm: str, seed: int) -> Path:
     return stage.cache / "train" / stage.cohort_name / algorithm / f"seed_{seed}"
 
 
-@lru_cache(maxsize=1)  # seeds of one process share it
 def _problem(stage: Stage) -> AnyProblem | str:
     """What training knows, or the status that says why there is nothing to train on."""
     train = load_parts(stage, "train")["train"]
@@ -177,9 +184,7 @@ def _problem(stage: Stage) -> AnyProblem | str:
         return "too_few_patients"
     if isinstance(dynamics, CountDynamics):
         return TableProblem.of(train, behaviour, dynamics, guardian)
-    problem: Problem = Problem.of(train, behaviour, dynamics, guardian)
-    device = checked(stage.params.device)
-    return problem if device == CPU else moved(problem, device)
+    return Problem.of(train, behaviour, dynamics, guardian)
 
 
 def _made_of(stage: Stage, algorithm: AlgorithmParams) -> str:

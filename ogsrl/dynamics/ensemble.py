@@ -23,6 +23,7 @@ from ogsrl.dynamics.outcomes import ENDS
 from ogsrl.dynamics.saved import read, write
 from ogsrl.dynamics.unsafe import chance_unsafe, spread_normals
 from ogsrl.modeldir import rebuilding
+from ogsrl.preparation.blocks import blocks, side_by_side
 from ogsrl.preparation.history import History
 
 FORM = "ensemble"
@@ -203,14 +204,15 @@ class Dynamics:
 
     def _heads(self, inputs: torch.Tensor, states: torch.Tensor) -> Heads:
         """All members, a block of rows at a time: what is between two layers stays in the cache."""
-        f, parts = self.fitted, []
-        for block, rows in zip(
-            torch.split(inputs, _CHUNK), torch.split(states, _CHUNK), strict=True
-        ):
-            shared = block.expand(self.members, -1, -1)
+        f = self.fitted
+
+        def heads(block: tuple[torch.Tensor, ...]) -> Heads:
+            some, rows = block
+            shared = some.expand(self.members, -1, -1)
             values, ends = forward(f.values, shared), forward(f.ends, shared)
-            parts.append(self._read(values, ends, shared, rows, f))
-        return Heads.joined(parts)
+            return self._read(values, ends, shared, rows, f)
+
+        return Heads.joined(side_by_side(heads, blocks(inputs, states, size=_CHUNK)))
 
     def _heads_of(self, inputs: torch.Tensor, states: torch.Tensor, member: torch.Tensor) -> Heads:
         """Each row under its own member, at the price of one."""

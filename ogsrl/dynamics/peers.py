@@ -14,6 +14,7 @@ import torch
 from ogsrl.dynamics.chart import running_sums
 from ogsrl.dynamics.layout import Layout
 from ogsrl.dynamics.outcomes import Outcomes
+from ogsrl.preparation.blocks import side_by_side
 from ogsrl.preparation.tensors import StayTensors
 
 RIDGE = 1e-5  # per row; chosen before any comparison, hundreds of rows a coefficient need none
@@ -93,11 +94,13 @@ class NeighbourDynamics:
     def nearest(self, states: torch.Tensor, doses: torch.Tensor) -> torch.Tensor:
         """Rows of the nearest, nearest first: (rows, neighbours)."""
         size = self.keys.square().sum(1)
-        found = []
-        for keys in torch.split(_keys(self.layout, states, doses), _BLOCK):
+
+        def of(keys: torch.Tensor) -> torch.Tensor:
             distance = torch.addmm(size, keys, self.keys.T, alpha=-2)
-            found.append(distance.topk(self.neighbours, dim=1, largest=False).indices)
-        return torch.cat(found)
+            return distance.topk(self.neighbours, dim=1, largest=False).indices
+
+        keys = _keys(self.layout, states, doses)
+        return torch.cat(side_by_side(of, torch.split(keys, _BLOCK)))
 
     def mean(self, states: torch.Tensor, doses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Scaled next numeric values and chance of death; what nobody charted stays as it is."""

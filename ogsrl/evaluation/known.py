@@ -15,6 +15,7 @@ from ogsrl.evaluation.asking import CLINICIANS
 from ogsrl.evaluation.evaluate import Subject
 from ogsrl.evaluation.simulated import each_patient, simulated_truth
 from ogsrl.evaluation.truth import icu_sepsis_truth, knows_icu_sepsis
+from ogsrl.preparation.blocks import side_by_side
 from ogsrl.sources.simulator import Clinicians
 from ogsrl.sources.simulator.config import Floats
 from ogsrl.spec import Cohort
@@ -69,13 +70,16 @@ def truths(
     if knows_icu_sepsis(cohort):
         return _exact(subjects, cohort)
     config = simulator_config(cohort)
-    each: dict[str, dict[str, Floats]] = {}
-    for one in subjects:
+
+    def treated(one: Subject) -> dict[str, Floats]:
         acting = Clinicians(config) if one.name == CLINICIANS else one.deployed
         told = simulated_truth(acting, cohort, config, patients, seed + APART)
-        each[one.name] = each_patient(told, cohort)
         if progress is not None:
             progress(1)
+        return each_patient(told, cohort)
+
+    names = [one.name for one in subjects]
+    each = dict(zip(names, side_by_side(treated, subjects), strict=True))
     own = {name: {q: _mean(x) for q, x in found.items()} for name, found in each.items()}
     gains = {
         name: {q: _mean(x - each[CLINICIANS][q]) for q, x in found.items()}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ogsrl.guardian.blocks import CACHED, blocks
+from ogsrl.preparation.blocks import CACHED, blocks, side_by_side
 
 CELLS = 2000
 CELL_PATIENTS = 10
@@ -167,15 +167,12 @@ def _nearest(x: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
     x = x.detach()
     half = centers.square().sum(dim=1, keepdim=True) / -2
     beside = torch.cat([centers, half], dim=1).T.to(x.dtype).contiguous()
-    pieces = [
-        torch.from_numpy(
-            (torch.cat([part, torch.ones_like(part[:, :1])], dim=1) @ beside)
-            .cpu()
-            .numpy()
-            .argmax(axis=1)
-        )
-        if x.shape[1]
-        else torch.zeros(len(part), dtype=torch.int64)
-        for (part,) in blocks(x, size=CACHED)
-    ]
-    return torch.cat(pieces).to(x.device)
+
+    def nearest(block: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        (part,) = block
+        if not x.shape[1]:
+            return torch.zeros(len(part), dtype=torch.int64)
+        apart = torch.cat([part, torch.ones_like(part[:, :1])], dim=1) @ beside
+        return torch.from_numpy(apart.cpu().numpy().argmax(axis=1))
+
+    return torch.cat(side_by_side(nearest, blocks(x, size=CACHED))).to(x.device)

@@ -12,7 +12,7 @@ from itertools import combinations_with_replacement
 
 import torch
 
-from ogsrl.guardian.blocks import CACHED, blocks
+from ogsrl.preparation.blocks import CACHED, blocks, side_by_side
 
 #: Added to the correlation matrix of the monomials: conditions the factor and decides no verdict.
 RIDGE = 1e-8
@@ -182,5 +182,5 @@ class Polynomial:
 
     def in_blocks(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The same, a few rows at a time."""
-        parts = [self(part) for (part,) in blocks(x, size=CACHED)]
+        parts = side_by_side(lambda block: self(*block), blocks(x, size=CACHED))
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])

@@ -18,13 +18,13 @@ import pandas as pd
 import torch
 
 from ogsrl.errors import SupportError
-from ogsrl.guardian.blocks import blocks
 from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.config import GuardianParams
 from ogsrl.guardian.conformal import REFUSED, Status, Threshold, conformal_threshold
 from ogsrl.guardian.explain import Explanation, explain
 from ogsrl.guardian.shortage import Shortage
 from ogsrl.modeldir import load_model, rebuilding, save_model
+from ogsrl.preparation.blocks import blocks, side_by_side
 from ogsrl.preparation.history import History
 from ogsrl.trajectories import Stays
 
@@ -184,7 +184,7 @@ class Guardian(ABC):
         z = self.layout.read(states, doses)
         if self.shortage is not None:
             return {"patients": torch.full((len(z),), torch.inf)}
-        parts = [self._block(*block) for block in blocks(z, states, doses)]
+        parts = side_by_side(lambda block: self._block(*block), blocks(z, states, doses))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _block(

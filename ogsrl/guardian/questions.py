@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import torch
 
-from ogsrl.guardian.blocks import blocks
 from ogsrl.guardian.cells import Cells
 from ogsrl.guardian.columns import Layout
 from ogsrl.guardian.legal import Legal
 from ogsrl.guardian.moments import Polynomial
 from ogsrl.guardian.protocol import Cases, LogDensity, Rows
+from ogsrl.preparation.blocks import blocks, side_by_side
 
 QUESTIONS = ("patient", "pair", "dose", "evidence")
 
@@ -62,7 +62,8 @@ class Questions:
     def of_rows(self, rows: Rows, layout: Layout) -> dict[str, torch.Tensor]:
         """The answers for many rows, a block at a time."""
         z = layout.read(rows.states, rows.doses)
-        parts = [self.answers(Cases(*block)) for block in blocks(z, rows.states, rows.doses)]
+        cases = (Cases(*block) for block in blocks(z, rows.states, rows.doses))
+        parts = side_by_side(self.answers, cases)
         return {name: torch.cat([part[name] for part in parts]) for name in QUESTIONS}
 
     def scaled(self, z: torch.Tensor) -> torch.Tensor:

@@ -123,24 +123,22 @@ class Deployed:
         that was never charted is NaN; and nothing may be said where more of `watched` is uncharted,
         or one of them for longer, than ten training patients tell of.
         """
-        made, uncharted = self.history.preparation, self.history.uncharted(states)
+        made = self.history.preparation
+        uncharted = self.history.uncharted(states, made.watched)
         needed = {column for rule in self._hazards.values() for column in rule.columns}
         values = self.history.clinical(states, needed)
-        for name in needed & uncharted.keys():
-            values[name] = np.where(uncharted[name].cpu().numpy(), np.nan, values[name])
+        for name, never in zip(made.watched, uncharted.T.cpu().numpy(), strict=True):
+            if name in needed:
+                values[name] = np.where(never, np.nan, values[name])
         for j, (name, order) in enumerate(self.orders.orders.items()):
             values[name] = order.scale.inverse(doses[:, j].cpu().numpy())
         hazards = {
             name: torch.from_numpy(rule.numpy(values)).to(states.device)
             for name, rule in self._hazards.items()
         }
-        gaps = torch.zeros(len(states), dtype=torch.int64, device=states.device)
-        for name in made.watched:
-            gaps += uncharted[name]
-        unknown = gaps > made.most_gaps
-        for name, gap in self.history.gaps(states).items():
-            if name in made.watched:
-                unknown |= gap > made.longest_gaps.get(name, 0)
+        longest = states.new_tensor([made.longest_gaps.get(name, 0) for name in made.watched])
+        unknown = uncharted.sum(1) > made.most_gaps
+        unknown |= (self.history.gaps(states, made.watched) > longest).any(1)
         for value in hazards.values():
             unknown |= value.isnan()
         return hazards, unknown

@@ -7,6 +7,7 @@ where a precomputed list cannot prove its answer, all rows are asked.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from functools import cached_property
 import torch
 
 from ogsrl.errors import ModelError
+from ogsrl.preparation.blocks import side_by_side
 
 #: Rows whose lists are made, and rows asked of all, at a time.
 BLOCK, ASKED = 64, 16
@@ -101,10 +103,13 @@ class DatasetIndex:
             raise ModelError("dataset constraint: one stay alone has no other stay near it")
         lists = _Lists(pairs[:, : states.shape[1]], stay, k)
         listed = torch.arange(len(stay)) if listed is None else listed
-        made = []
-        for rows in torch.split(listed, BLOCK):
-            made.append(lists.of(rows))
+
+        def one(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            found = lists.of(rows)
             progress(len(rows))
+            return found
+
+        made = side_by_side(one, torch.split(listed, BLOCK))
         near = torch.cat([rows for rows, _ in made])
         inner, radius = torch.cat([radii for _, radii in made]).T.contiguous().unbind()
         return cls(pairs, states.shape[1], stay, listed, near, inner, radius)
@@ -249,12 +254,19 @@ class _Lists:
         share = k / SAMPLED
         most = self.sample.wide.shape[1]
         self.about = min(int(share + 4 * math.sqrt(share)) + 8, most)  # so that few find too few
-        self.room = torch.empty(BLOCK, self.products.wide.shape[1])
+        self.rooms = threading.local()
+
+    def _room(self) -> torch.Tensor:
+        """Where a block's distances lie, of each thread its own."""
+        if not hasattr(self.rooms, "one"):
+            self.rooms.one = torch.empty(BLOCK, self.products.wide.shape[1])
+        room: torch.Tensor = self.rooms.one
+        return room
 
     def of(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Lists by distance; beta x the distances of the `FIRST`-th or last, and of the last."""
         here, k = self.states[rows], self.k
-        gaps = self.products.of(here, self.room[: len(rows)])
+        gaps = self.products.of(here, self._room()[: len(rows)])
         _part(gaps, self.stay, self.stay[rows])
         sampled = self.sample.of(here).topk(self.about, dim=1, largest=False)
         near = _within(gaps, sampled.values[:, -1])

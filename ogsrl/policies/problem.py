@@ -16,6 +16,7 @@ from ogsrl.dynamics.ensemble import Dynamics
 from ogsrl.errors import ModelError
 from ogsrl.guardian.protocol import Guardian
 from ogsrl.policies.limits import limits, lived
+from ogsrl.preparation.blocks import side_by_side
 from ogsrl.preparation.history import History
 from ogsrl.preparation.tensors import StayTensors, Transitions
 
@@ -140,7 +141,8 @@ class Problem:
 
 
 def _by_block(ask: Callable[[slice], torch.Tensor], rows: int) -> torch.Tensor:
-    return torch.cat([ask(slice(i, i + BLOCK)) for i in range(0, rows, BLOCK)])
+    blocks = [slice(i, i + BLOCK) for i in range(0, rows, BLOCK)]
+    return torch.cat(side_by_side(ask, blocks))
 
 
 def _after(train: StayTensors, rows: Transitions) -> torch.Tensor:

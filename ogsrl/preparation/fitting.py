@@ -87,12 +87,12 @@ class Preparation:
             *(PreparedColumn(f"cost_{name}", "cost", name) for name in cohort.constraints),
         )
 
-    @property
+    @cached_property
     def indicators(self) -> tuple[str, ...]:
         """State columns that have a `missing_<column>` beside them."""
         return tuple(name for name, column in self.states.items() if column.indicator)
 
-    @property
+    @cached_property
     def watched(self) -> tuple[str, ...]:
         """Columns with gaps, of those that the region or a hazard looks at."""
         return tuple(name for name in guarding(self.cohort) if name in self.indicators)

@@ -6,7 +6,7 @@ holds values charted up to t and doses given strictly before t, and never anythi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -131,34 +131,35 @@ class History:
         places = zip(made, self.place("current"), strict=True)
         return {n: made[n].inverse(states[:, i].cpu().numpy()) for n, i in places if n in wanted}
 
-    def uncharted(self, states: torch.Tensor) -> dict[str, torch.Tensor]:
-        """By column with gaps: whether it was never charted so far; its value there is a guess.
+    def uncharted(self, states: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
+        """(rows, names) Whether each was never charted so far; its value there is a guess.
 
         Without summaries: whether it is not charted now, since no more is known.
         """
-        flags = self._among(states, "indicator") > 0.5
-        found = {name: flags[:, i] for i, name in enumerate(self.preparation.indicators)}
-        if self.summaries:
-            never = 1 - 0.5 / self.preparation.cohort.max_steps  # a step below it was charted
-            since = self._among(states, "since") > never
-            found |= {name: since[:, i] for i, name in enumerate(self._dated)}
-        return found
+        never = 1 - 0.5 / self.preparation.cohort.max_steps  # a step below it was charted
+        return states[:, self._told_of_gaps(names)] > never
 
-    def gaps(self, states: torch.Tensor) -> dict[str, torch.Tensor]:
-        """By column with gaps: for how many steps it was not charted; 0: it is charted now.
+    def gaps(self, states: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
+        """(rows, names) For how many steps each was not charted; 0: it is charted now.
 
         Where it never was, since before the stay began. Without summaries: 1 where it is not now.
         """
-        flags = self._among(states, "indicator") > 0.5
-        found = {name: flags[:, i].long() for i, name in enumerate(self.preparation.indicators)}
-        if self.summaries:
-            steps = self.preparation.cohort.max_steps
-            step = (self._among(states, "step")[:, 0] * steps).round().long()
-            since = (self._among(states, "since") * steps).round().long()
-            dated = {name: since[:, i] for i, name in enumerate(self._dated)}
-            ages = {name: dated.get(name, gap * steps) for name, gap in found.items()}
-            found = {name: age.minimum(step + 1) for name, age in ages.items()}
-        return found
+        told = states[:, self._told_of_gaps(names)]
+        if not self.summaries:
+            return told.round()
+        steps = self.preparation.cohort.max_steps
+        step = self._among(states, "step") * steps
+        return (told * steps).round().minimum(step.round() + 1)
+
+    def _told_of_gaps(self, names: Sequence[str]) -> list[int]:
+        """Where a state says since when a column was charted, or else whether it is."""
+        return [self._gap_places[name] for name in names]
+
+    @cached_property
+    def _gap_places(self) -> dict[str, int]:
+        told = zip(self.preparation.indicators, self.place("indicator"), strict=True)
+        dated = zip(self._dated, self.place("since"), strict=True) if self.summaries else ()
+        return {**dict(told), **dict(dated)}
 
     def build(self, prepared: pd.DataFrame, stays: Stays | None = None) -> Singles:
         """The state of every row of whole prepared stays, as one matrix with columns `names`."""

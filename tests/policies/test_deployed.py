@@ -56,9 +56,8 @@ def test_a_patient_of_whom_too_little_is_charted_is_left_to_the_clinician(
 ) -> None:
     deployed = Deployed.of(ConstantActor((0.0, -0.6)), guardian, history)
     before = deployed.decide(fresh.states, torch.Generator())
-    uncharted = history.uncharted(fresh.states)
     watched, most = history.preparation.watched, history.preparation.most_gaps
-    gaps = torch.stack([uncharted[name] for name in watched]).sum(0)
+    gaps = history.uncharted(fresh.states, watched).sum(1)
     assert 0 < most < len(watched)
     assert float((gaps > most).float().mean()) < 0.01, "patients like those it learned from"
     first = fresh.states[:, history.names.index("share(step)")] == 0

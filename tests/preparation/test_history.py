@@ -58,15 +58,16 @@ def test_every_column_is_what_its_name_says(
 def test_a_gap_is_as_long_as_nothing_was_charted(
     history: History, prepared: pd.DataFrame, simulated: pd.DataFrame
 ) -> None:
-    found = history.gaps(torch.from_numpy(history.build(prepared)))
-    for name in ("lactate", "map"):
+    names = ("lactate", "map")
+    gaps = history.gaps(torch.from_numpy(history.build(prepared)), names)
+    for name, found in zip(names, gaps.T, strict=True):
         charted = simulated[name].notna().to_numpy()
         longest, gap = [], 0
         for step, known in zip(simulated["step"], charted, strict=True):
             gap = 0 if known else 1 if step == 0 else gap + 1
             longest.append(gap)
-        assert found[name].tolist() == longest
-        assert found[name].max() > 1
+        assert found.tolist() == longest
+        assert found.max() > 1
 
 
 def test_the_future_changes_no_state(
