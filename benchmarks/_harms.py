@@ -39,8 +39,8 @@ from pipelines.models import load_dynamics
 from pipelines.parts import load_parts
 from pipelines.stage import Stage
 
-#: Seeds that nothing was chosen by; development used 0 and 1.
-SEED, DEVELOPMENT_SEED = 64_000, 0
+#: Seeds that nothing was chosen by; development used 0 and 1, and 64,000 to 65,004 (decision 27).
+SEED, DEVELOPMENT_SEED = 72_000, 0
 #: Stages after the guardian stands.
 REST = ("train", "select", "evaluate", "audit")
 #: Code that a part depends on.

@@ -5,7 +5,9 @@ Registered in `ogsrl.audit.audit`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from statistics import NormalDist
 
 from ogsrl.audit.evidence import Evidence
 from ogsrl.audit.gate import Found, Gate
@@ -26,28 +28,45 @@ def _false_alarms(evidence: Evidence) -> Found:
         share = f"{steps['estimate']:.1%} ({steps['lo']:.1%} to {steps['hi']:.1%})"
         return Found(f"it promises nothing; {share} of clinicians' steps are refused", idle=True)
     least = report["calibration"]["share"] / 2
+    low, high = _on_average(steps, report["calibration"])
     return Found(
-        f"{steps['estimate']:.1%} of clinicians' steps are refused ({steps['lo']:.1%} to "
-        f"{steps['hi']:.1%}); promised: at most {alpha:.0%}, {_kept(steps, alpha, least)}",
-        compared=max(steps["lo"] - alpha, least - steps["hi"]),
+        f"{steps['estimate']:.1%} of clinicians' steps are refused ({low:.1%} to {high:.1%}, as "
+        "other calibration patients would have it); promised: at most "
+        f"{alpha:.0%}, {_kept(low, high, alpha, least)}",
+        compared=max(low - alpha, least - high),
         estimate=steps["estimate"] - alpha,
-        low=steps["lo"] - alpha,
-        high=steps["hi"] - alpha,
+        low=low - alpha,
+        high=high - alpha,
     )
 
 
-def _kept(steps: Mapping[str, float], alpha: float, least: float) -> str:
+def _on_average(
+    steps: Mapping[str, float], calibration: Mapping[str, float]
+) -> tuple[float, float]:
+    """The interval of what is refused on average over calibration patients, as it is promised.
+
+    Who set the threshold varies as well as who is looked at: with a threshold that luck set low,
+    more than alpha is refused, and no promise is broken.
+    """
+    usual = NormalDist().inv_cdf((1 + steps["level"]) / 2)
+    luck = usual * calibration["spread"] / math.sqrt(calibration["patients"])
+    below, above = steps["estimate"] - steps["lo"], steps["hi"] - steps["estimate"]
+    low, high = steps["estimate"] - math.hypot(below, luck), math.hypot(above, luck)
+    return max(low, 0.0), min(steps["estimate"] + high, 1.0)
+
+
+def _kept(low: float, high: float, alpha: float, least: float) -> str:
     """What may be said of the promise: an interval about it says nothing either way."""
-    if steps["lo"] > alpha:
+    if low > alpha:
         return "which is surely more"
-    if steps["hi"] < least:
+    if high < least:
         return (
             f"and of those it was calibrated on it refuses {2 * least:.1%}: surely less than half "
             "of that here, so they were other patients and the region is wider than was asked for"
         )
-    if steps["hi"] <= alpha:
+    if high <= alpha:
         return "which is surely kept"
-    if steps["hi"] - steps["lo"] > alpha:
+    if high - low > alpha:
         return "too few validation patients to tell whether it is kept"
     return "not shown to be broken"
 
@@ -97,7 +116,8 @@ GATES = (
         "The guardian's promise is not seen broken",
         "A guardian that refuses what clinicians usually do is turned off, one that refuses far "
         "less than where it was calibrated is too wide; the promise is on the mean over patients "
-        "like these, and says nothing of what else it lets pass.",
+        "like these and over calibration patients like those, and says nothing of what else it "
+        "lets pass.",
         "<=",
         _false_alarms,
     ),

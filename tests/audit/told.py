@@ -97,7 +97,7 @@ def estimate(policy: str, quantity: str, estimator: str, diagnosis: str) -> dict
 
 def clean() -> Evidence:
     """Nothing is wrong."""
-    steps = {"estimate": 0.0497, "lo": 0.0463, "hi": 0.0531, "patients": 3000}
+    steps = {"estimate": 0.0497, "lo": 0.0463, "hi": 0.0531, "level": 0.95, "patients": 3000}
     curve = [{"predicted": 0.1, "estimate": 0.105, "se": 0.01}]
     return Evidence(
         cohort=sepsis(),
@@ -126,7 +126,7 @@ def clean() -> Evidence:
             "status": "ready",
             "alpha": 0.05,
             "members": {"christoffel": {"holds_rows": False}, "kde": {"holds_rows": True}},
-            "calibration": {"patients": 3000, "share": 0.049},
+            "calibration": {"patients": 3000, "share": 0.049, "spread": 0.096},
             "false_alarm": {"alpha": 0.05, "steps": steps},
         },
         train={"ogsrl": {"seeds": {str(seed): {"status": "done"} for seed in range(3)}}},
