@@ -59,10 +59,11 @@ def count(name: str, patients: int, stays: int, rows: int) -> dict[str, Any]:
 
 def open_source(cohort: Cohort, settings: SourceSettings) -> Reading:
     """Open the source that the cohort names."""
-    from ogsrl.sources import icu_sepsis, simulated, table  # noqa: PLC0415 - a source's imports are its own
+    from ogsrl.sources import icu_sepsis, meds, simulated, table  # noqa: PLC0415 - a source's imports are its own
 
     readers: dict[str, Callable[[Cohort, SourceSettings], Reading]] = {
         "icu_sepsis": icu_sepsis.read,
+        "meds": meds.read,
         "simulator": simulated.read,
         "table": table.read,
     }

@@ -29,13 +29,18 @@ def check_use(parts: Parts) -> None:
 
 def _check_source(parts: Parts, source: Source) -> None:
     path_given = source.path is not None and source.path.strip() != ""
-    if source.kind == "table" and not path_given:
+    if source.kind in ("table", "meds") and not path_given:
         where: Path = ("source", "path") if parts.has("source", "path") else ("source",)
-        message = "`path:` is missing: a parquet file, a folder of them, or a CSV"
+        what = (
+            "the dataset's folder"
+            if source.kind == "meds"
+            else ("a parquet file, a folder of them, or a CSV")
+        )
+        message = f"`path:` is missing: {what}"
         parts.tree.add(where, "path_missing", message)
     if source.kind != "table":
         for key, found in (("path", source.path is not None), ("columns", bool(source.columns))):
-            if found:
+            if found and (source.kind, key) != ("meds", "path"):
                 message = f"{source.kind} is not read from a table; remove it"
                 parts.tree.add(("source", key), "simulator_with_table", message)
     known = [*RESERVED, *parts.states, *parts.doses]
