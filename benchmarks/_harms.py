@@ -41,16 +41,18 @@ from pipelines.stage import Stage
 
 #: Seeds that nothing was chosen by; development used 0 and 1, and 64,000 to 65,004 (decision 27).
 SEED, DEVELOPMENT_SEED = 72_000, 0
-#: Stages after the guardian stands.
-REST = ("train", "select", "evaluate", "audit")
-#: Code that a part depends on.
-CODE = (
-    *("ogsrl/audit", "ogsrl/behaviour", "ogsrl/constraints.py", "ogsrl/contracts"),
-    *("ogsrl/dynamics", "ogsrl/evaluation", "ogsrl/guardian", "ogsrl/modeldir.py"),
-    *("ogsrl/policies", "ogsrl/preparation", "ogsrl/selection", "ogsrl/sources/simulator"),
-    *("ogsrl/spec", "pipelines/prepare.py", "pipelines/validate.py"),
-    *(f"pipelines/{name}.py" for name in REST),
-)
+#: Stages after the guardian stands, and code that each depends on besides that of those before.
+REST = {
+    "train": (
+        *("ogsrl/behaviour", "ogsrl/constraints.py", "ogsrl/contracts", "ogsrl/dynamics"),
+        *("ogsrl/guardian", "ogsrl/modeldir.py", "ogsrl/policies", "ogsrl/preparation"),
+        *("ogsrl/sources/simulator", "ogsrl/spec", "pipelines/prepare.py"),
+        *("pipelines/validate.py", "pipelines/train.py"),
+    ),
+    "select": ("ogsrl/evaluation", "ogsrl/selection", "pipelines/select.py"),
+    "evaluate": ("pipelines/evaluate.py",),
+    "audit": ("ogsrl/audit", "pipelines/audit.py"),
+}
 #: Gates that a clean cohort may be too small for.
 OPEN = ("better", "detectable")
 
@@ -149,6 +151,13 @@ class Job:
         """Of params.yaml."""
         return {**self.size.changes, **(self.size.further if self.planted else {})}
 
+    def code(self, stage: str) -> str:
+        """Of all that a stage's outputs depend on."""
+        names = list(REST)[: list(REST).index(stage) + 1]
+        files = code_files([place for name in names for place in REST[name]])
+        read = [file.read_bytes() for file in (ROOT / "params.yaml", *files)]
+        return digest(read, dict(self.changes))
+
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Run, print, and return the figures."""
@@ -176,23 +185,20 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 def done(job: Job) -> dict[str, Any]:
     """What audits said of clean cohorts and their nulls; of another, which harms were caught."""
     torch.set_num_threads(1)
-    files = [ROOT / "params.yaml", *code_files(CODE)]
-    code = digest([file.read_bytes() for file in files], dict(job.changes))
     _, patients = job.size.planted if job.planted else job.size.clean
-    place = _made(job, patients, code)
+    place = _made(job, patients)
     if not job.planted:
         drawn = []
         for draw in range(job.size.draws):
-            file = place.root / f"clean-{draw}-{code}.json"
-            drawn.append(_kept(file, partial(_clean, place, job, draw)))
+            drawn.append(_clean(place, job, draw))
             print(f"cohort {job.seed}, {draw}: {drawn[-1]}", flush=True)
         return {"clean": drawn}
     clean, was = _audited(place), {}
     print(f"cohort {job.seed}: {clean['verdict']}: {clean['said']}", flush=True)
     for harm in HARMS:
         if harm.name in job.size.harms:
-            file = place.root / f"{harm.name}-{code}.json"
-            found = _kept(file, partial(_planted, harm, place, job, code))
+            file = place.root / f"{harm.name}-{job.code('audit')}.json"
+            found = _kept(file, partial(_planted, harm, place, job))
             was[harm.name] = caught(harm, found, clean)
             print(f"cohort {job.seed}: {harm.name}: {was[harm.name]}: {found}", flush=True)
     return {"harms": was}
@@ -238,17 +244,22 @@ def figures(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {name: float(value) for name, value in made.items()}
 
 
-def _made(job: Job, patients: int, code: str) -> Place:
+def _made(job: Job, patients: int) -> Place:
     """A cohort through every stage."""
     margin = job.size.margin if job.planted else 0.0
     place = make(job.work / "cohorts", {"patients": patients}, job.seed, job.changes, margin)
     for stage in REST:
-        marker = place.root / f".done-{stage}-{code}"
-        if not marker.exists():
-            print(f"cohort {place.root.name}: {stage}", flush=True)
-            _run(stage, place.root)
-            marker.touch()
+        _once(stage, place, job)
     return place
+
+
+def _once(stage: str, place: Place, job: Job) -> None:
+    """Unless it was done by the same code."""
+    marker = place.root / f".done-{stage}-{job.code(stage)}"
+    if not marker.exists():
+        print(f"cohort {place.root.name}: {stage}", flush=True)
+        _run(stage, place.root)
+        marker.touch()
 
 
 def _run(stage: str, root: Path) -> None:
@@ -278,10 +289,10 @@ def _beyond(gate: Mapping[str, Any]) -> bool:
     return bool(apart > 0 if gate["relation"] in ("<=", "<") else apart < 0)
 
 
-def _planted(harm: Harm, place: Place, job: Job, code: str) -> dict[str, Any]:
+def _planted(harm: Harm, place: Place, job: Job) -> dict[str, Any]:
     """What came of a harm."""
     if harm.few:
-        return _audited(_made(job, harm.few, code))
+        return _audited(_made(job, harm.few))
     rng = np.random.default_rng([job.seed, *harm.name.encode()])
     with _copied(place, harm.name) as copy:
         for step in harm.steps:
@@ -295,25 +306,40 @@ def _planted(harm: Harm, place: Place, job: Job, code: str) -> dict[str, Any]:
 
 def _clean(place: Place, job: Job, draw: int) -> dict[str, Any]:
     """Its own test patients first; then others, in the same split and by the same fits."""
-    if draw == 0:
-        return {"audit": _audited(place), "null": _null(place)}
-    with _copied(place, f"drawn-{draw}") as copy:
+    if draw:
+        place = _drawn(place, job, draw)
+    file = place.root / f"null-{job.code('evaluate')}.json"
+    return {"audit": _audited(place), "null": _kept(file, partial(_null, place))}
+
+
+def _drawn(place: Place, job: Job, draw: int) -> Place:
+    """The same cohort with other test patients, through evaluate and audit."""
+    root = place.root.with_name(f"{place.root.name}-drawn-{draw}")
+    copy, marker = Place(root), root / f".done-drawn-{job.code('select')}"
+    if not marker.exists():
+        _copy(place, root)
         fitted = copy.stage.data("prepared", "transforms.json").read_bytes()
         others(copy, np.random.default_rng([job.seed, draw]))
-        for stage in ("validate", "prepare", "evaluate", "audit"):
-            _run(stage, copy.root)
+        for stage in ("validate", "prepare"):
+            _run(stage, root)
         if copy.stage.data("prepared", "transforms.json").read_bytes() != fitted:
             raise SystemExit("other test patients changed what training patients were fitted to")
-        return {"audit": _audited(copy), "null": _null(copy)}
+        marker.touch()
+    for stage in ("evaluate", "audit"):
+        _once(stage, copy, job)
+    return copy
+
+
+def _copy(place: Place, root: Path) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(place.root, root, ignore=shutil.ignore_patterns(".*", "*.log", "private"))
 
 
 @contextmanager
 def _copied(place: Place, name: str) -> Iterator[Place]:
     """What stages made there, in a folder that is gone afterwards."""
     root = place.root.with_name(f"{place.root.name}-{name}")
-    shutil.rmtree(root, ignore_errors=True)
-    unmade = shutil.ignore_patterns(".*", "*.log", "private")
-    shutil.copytree(place.root, root, ignore=unmade)
+    _copy(place, root)
     try:
         yield Place(root)
     finally:
