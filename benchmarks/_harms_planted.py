@@ -272,7 +272,7 @@ HARMS: tuple[Harm, ...] = (
         refused=("prepare", "spo2"),
     ),
     Harm("deaths_of_women_hidden", (_raw(_hidden_deaths), *_DATA, *JUDGED), gates=("outcomes",)),
-    Harm("ends_shuffled", (_raw(_shuffled), *_DATA, *JUDGED), gates=("signal",)),
+    Harm("ends_shuffled", (_raw(_shuffled), *_DATA, "dynamics", *JUDGED), gates=("signal",)),
     Harm("300_patients", (), gates=("detectable", "false_alarms"), few=300),
     Harm(
         "limits_flipped",

@@ -6,6 +6,7 @@ Registered in `ogsrl.audit.audit`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from statistics import NormalDist
 
 from ogsrl.audit.evidence import Evidence
 from ogsrl.audit.gate import Found, Gate
@@ -14,6 +15,9 @@ from ogsrl.preparation.coverage import MIN_PATIENTS
 from ogsrl.preparation.leakage import KINDS
 from ogsrl.preparation.leakage.overlap import MIN_NUMERIC
 from ogsrl.spec import Cohort
+
+#: The AUROC of whoever guesses.
+CHANCE = 0.5
 
 
 def _no_outcome(cohort: Cohort) -> bool:
@@ -104,9 +108,23 @@ def _signal(evidence: Evidence) -> Found:
     told = evidence.under("calibration.slope.")
     if told.get("estimate") is None:
         return Found("what was predicted of the clinicians' patients could not be judged")
-    return Found(
+    slope = (
         f"where {evidence.decisive} was predicted higher by 1, {told['estimate']:.2f} more was "
-        f"seen ({told['lo']:.2f} to {told['hi']:.2f})",
+        f"seen ({told['lo']:.2f} to {told['hi']:.2f})"
+    )
+    area = evidence.dynamics.get("ends_apart")
+    if area is not None:
+        half = NormalDist().inv_cdf(0.975) * area["se"]
+        low, high = area["estimate"] - half, min(area["estimate"] + half, 1.0)
+        slope += (
+            f"; death is told from discharge, where a stay ends, with an AUROC of "
+            f"{area['estimate']:.2f} ({low:.2f} to {high:.2f})"
+        )
+        if low - CHANCE < told["lo"]:  # the weaker of the two
+            told = {"estimate": area["estimate"], "lo": low, "hi": high}
+            told = {name: value - CHANCE for name, value in told.items()}
+    return Found(
+        slope,
         compared=told["lo"],
         estimate=told["estimate"],
         low=told["lo"],
@@ -144,7 +162,8 @@ GATES = (
     Gate(
         "signal",
         "Outcomes hang on what was recorded",
-        "Where outcomes belong to other patients, or to nobody, nothing can be learned from them.",
+        "Where outcomes belong to other patients, or to nobody, nothing can be learned from them. "
+        "How long a stay lasts may tell of its end even then; whether it ends in death does not.",
         ">",
         _signal,
     ),

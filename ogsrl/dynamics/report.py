@@ -24,7 +24,15 @@ from ogsrl.dynamics.errors_ahead import (
     worst_gain,
 )
 from ogsrl.dynamics.interventions import is_simulated, questions
-from ogsrl.dynamics.measures import FEWEST, chance_report, of_many, pooled, share, tellable
+from ogsrl.dynamics.measures import (
+    FEWEST,
+    auroc,
+    chance_report,
+    of_many,
+    pooled,
+    share,
+    tellable,
+)
 from ogsrl.dynamics.other_doses import answers, other_doses_report
 from ogsrl.dynamics.outcomes import ENDS, Outcomes, outcomes
 from ogsrl.dynamics.peers import LinearDynamics, NeighbourDynamics
@@ -96,6 +104,7 @@ def describe(
         },
         "worst_gain": {peer: worst_gain(columns, peer) for peer in PEERS},
         "ends": measured.ends(),
+        "ends_apart": measured.ends_apart(),
         "constraints": measured.constraints(),
         "codes": measured.codes(),
         "disagreement": measured.disagreement(),
@@ -152,6 +161,20 @@ class Measured:
                     chance, self.truth.ends[own, i], self.truth.patient[own]
                 )
         return found
+
+    def ends_apart(self) -> dict[str, float] | None:
+        """How well death is told from discharge where a stay ends with one of them: an AUROC.
+
+        That it ends hangs on how long it lasted; which it was hangs on the patient alone. None
+        where either is of fewer than ten patients.
+        """
+        place = [ENDS.index(name) for name in ("death", "discharge")]
+        own = self.truth.ends[:, place].any(1)
+        died, patient = self.truth.ends[own, place[0]], self.truth.patient[own]
+        if not bool(own.any()) or not tellable(died, patient):
+            return None
+        chance = self.heads.ends.mean(0)[own][:, place]
+        return auroc(chance[:, 0] / chance.sum(1).clip(min=1e-12), died)
 
     def constraints(self) -> dict[str, Any]:
         """How good the chance of being unsafe is, on rows that have a next row."""

@@ -291,6 +291,15 @@ def test_a_guardian_as_promised_fails_as_rarely_as_its_interval_says() -> None:
     assert failed / 300 < 0.05
 
 
+@pytest.mark.parametrize(("area", "failed"), [(0.95, False), (0.52, False), (0.515, True)])
+def test_outcomes_must_hang_on_patients_where_stays_end_too(area: float, failed: bool) -> None:
+    before = clean()
+    dynamics = {**before.dynamics, "ends_apart": {"estimate": area, "se": 0.01}}
+    found = judged(replace(before, dynamics=dynamics))
+    assert ("signal" in found.of("failed")) == failed
+    assert f"an AUROC of {area:.2f}" in found.said("signal")
+
+
 def test_few_stays_in_quarantine_are_not_counted() -> None:
     aside = {**clean().validation, "quarantine": {"stays": 1, "share": 0.005}}
     said = judged(replace(clean(), validation=aside)).said("contract")

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -32,15 +34,19 @@ def plain(report: dict[str, Any]) -> dict[str, Any]:
     return read
 
 
-@pytest.fixture(scope="module")
-def sepsis() -> dict[str, Any]:
+def described(*tables: pd.DataFrame) -> dict[str, Any]:
+    """The report of dynamics of training, calibration and validation patients."""
     cohort = load_cohort(ROOT / "data_contracts" / "sepsis.yaml")
-    tables = [simulate(n, seed) for n, seed in ((400, 1), (150, 2), (250, 3))]
     made = fit_preparation(TrainingRows.of(tables[0], cohort), cohort, PrepareParams())
     train, calibration, validation = (stay_tensors(made.apply(t), made) for t in tables)
     generator = torch.Generator().manual_seed(0)
     dynamics = fit(train, calibration, TINY, generator)
     return plain(describe(dynamics, train, validation, generator, starts=300, asked=60))
+
+
+@pytest.fixture(scope="module")
+def sepsis() -> dict[str, Any]:
+    return described(*(simulate(n, seed) for n, seed in ((400, 1), (150, 2), (250, 3))))
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +67,21 @@ def test_every_question_of_the_issue_is_answered(sepsis: dict[str, Any]) -> None
     assert every["ours"]["error"]["estimate"] < every["nearest neighbour"]["error"]["estimate"]
     assert sepsis["columns"]["spo2"]["charted_step"] == 1
     assert sepsis["columns"]["ph"]["charted_step"] == 0.01
+
+
+def test_death_is_told_from_discharge_unless_ends_are_others(sepsis: dict[str, Any]) -> None:
+    area, rng = sepsis["ends_apart"], np.random.default_rng(0)
+    assert area["estimate"] - 3 * area["se"] > 0.5
+    tables = [simulate(n, seed) for n, seed in ((400, 1), (150, 2), (250, 3))]
+    for table in tables:
+        rows = table.index[table["end"].isin(["death", "discharge"])]
+        other = rng.permutation(rows)
+        for name in ("end", "died"):
+            table.loc[rows, name] = table.loc[other, name].to_numpy()
+    shuffled = described(*tables)
+    area = shuffled["ends_apart"]
+    assert abs(area["estimate"] - 0.5) < 3 * area["se"]
+    assert shuffled["ends"]["discharge"]["auroc"]["estimate"] > 0.6, "that a stay ends is told"
 
 
 def test_a_linear_worlds_report_says_what_is_true(of_line: dict[str, Any]) -> None:
