@@ -29,11 +29,13 @@ def _false_alarms(evidence: Evidence) -> Found:
         return Found(f"it promises nothing; {share} of clinicians' steps are refused", idle=True)
     least = report["calibration"]["share"] / 2
     low, high = _on_average(steps, report["calibration"])
+    # the share that it is compared with is halved, and so is the luck in it
+    most = _on_average(steps, report["calibration"], 0.5)[1]
     return Found(
         f"{steps['estimate']:.1%} of clinicians' steps are refused ({low:.1%} to {high:.1%}, as "
         "other calibration patients would have it); promised: at most "
-        f"{alpha:.0%}, {_kept(low, high, alpha, least)}",
-        compared=max(low - alpha, least - high),
+        f"{alpha:.0%}, {_kept(low, high, alpha, least - most)}",
+        compared=max(low - alpha, least - most),
         estimate=steps["estimate"] - alpha,
         low=low - alpha,
         high=high - alpha,
@@ -41,7 +43,7 @@ def _false_alarms(evidence: Evidence) -> Found:
 
 
 def _on_average(
-    steps: Mapping[str, float], calibration: Mapping[str, float]
+    steps: Mapping[str, float], calibration: Mapping[str, float], share: float = 1.0
 ) -> tuple[float, float]:
     """The interval of what is refused on average over calibration patients, as it is promised.
 
@@ -49,20 +51,20 @@ def _on_average(
     more than alpha is refused, and no promise is broken.
     """
     usual = NormalDist().inv_cdf((1 + steps["level"]) / 2)
-    luck = usual * calibration["spread"] / math.sqrt(calibration["patients"])
+    luck = share * usual * calibration["spread"] / math.sqrt(calibration["patients"])
     below, above = steps["estimate"] - steps["lo"], steps["hi"] - steps["estimate"]
     low, high = steps["estimate"] - math.hypot(below, luck), math.hypot(above, luck)
     return max(low, 0.0), min(steps["estimate"] + high, 1.0)
 
 
-def _kept(low: float, high: float, alpha: float, least: float) -> str:
+def _kept(low: float, high: float, alpha: float, short: float) -> str:
     """What may be said of the promise: an interval about it says nothing either way."""
     if low > alpha:
         return "which is surely more"
-    if high < least:
+    if short > 0:
         return (
-            f"and of those it was calibrated on it refuses {2 * least:.1%}: surely less than half "
-            "of that here, so they were other patients and the region is wider than was asked for"
+            "which is surely less than half of what it refuses of those it was calibrated on: they "
+            "were other patients, and the region is wider than was asked for"
         )
     if high <= alpha:
         return "which is surely kept"
