@@ -108,27 +108,28 @@ def _signal(evidence: Evidence) -> Found:
     told = evidence.under("calibration.slope.")
     if told.get("estimate") is None:
         return Found("what was predicted of the clinicians' patients could not be judged")
-    slope = (
+    said = (
         f"where {evidence.decisive} was predicted higher by 1, {told['estimate']:.2f} more was "
         f"seen ({told['lo']:.2f} to {told['hi']:.2f})"
     )
+    found = [told]
     area = evidence.dynamics.get("ends_apart")
     if area is not None:
         half = NormalDist().inv_cdf(0.975) * area["se"]
         low, high = area["estimate"] - half, min(area["estimate"] + half, 1.0)
-        slope += (
+        said += (
             f"; death is told from discharge, where a stay ends, with an AUROC of "
             f"{area['estimate']:.2f} ({low:.2f} to {high:.2f})"
         )
-        if low - CHANCE < told["lo"]:  # the weaker of the two
-            told = {"estimate": area["estimate"], "lo": low, "hi": high}
-            told = {name: value - CHANCE for name, value in told.items()}
+        beyond = area["estimate"] - CHANCE, low - CHANCE, high - CHANCE
+        found.append(dict(zip(("estimate", "lo", "hi"), beyond, strict=True)))
+    weaker = min(found, key=lambda one: one["lo"])
     return Found(
-        slope,
-        compared=told["lo"],
-        estimate=told["estimate"],
-        low=told["lo"],
-        high=told["hi"],
+        said,
+        compared=weaker["lo"],
+        estimate=weaker["estimate"],
+        low=weaker["lo"],
+        high=weaker["hi"],
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from statistics import NormalDist
+from typing import NamedTuple
 
 from ogsrl.audit.evidence import Evidence
 from ogsrl.audit.gate import Found, Gate
@@ -27,50 +28,56 @@ def _false_alarms(evidence: Evidence) -> Found:
     if alpha is None:
         share = f"{steps['estimate']:.1%} ({steps['lo']:.1%} to {steps['hi']:.1%})"
         return Found(f"it promises nothing; {share} of clinicians' steps are refused", idle=True)
-    least = report["calibration"]["share"] / 2
-    low, high = _on_average(steps, report["calibration"])
-    # the share that it is compared with is halved, and so is the luck in it
-    most = _on_average(steps, report["calibration"], 0.5)[1]
+    told = _promise(steps, alpha, report["calibration"])
     return Found(
-        f"{steps['estimate']:.1%} of clinicians' steps are refused ({low:.1%} to {high:.1%}, as "
-        "other calibration patients would have it); promised: at most "
-        f"{alpha:.0%}, {_kept(low, high, alpha, least - most)}",
-        compared=max(low - alpha, least - most),
+        f"{steps['estimate']:.1%} of clinicians' steps are refused ({told.low:.1%} to "
+        f"{told.high:.1%}, as other calibration patients would have it); promised: at most "
+        f"{alpha:.0%}, {told.words}",
+        compared=told.broken,
         estimate=steps["estimate"] - alpha,
-        low=low - alpha,
-        high=high - alpha,
+        low=told.low - alpha,
+        high=told.high - alpha,
     )
 
 
-def _on_average(
-    steps: Mapping[str, float], calibration: Mapping[str, float], share: float = 1.0
-) -> tuple[float, float]:
-    """The interval of what is refused on average over calibration patients, as it is promised.
+class _Promise(NamedTuple):
+    """What may be said of a promise: its interval, how far it is surely broken, and in words."""
+
+    low: float
+    high: float
+    broken: float
+    words: str
+
+
+def _promise(
+    steps: Mapping[str, float], alpha: float, calibration: Mapping[str, float]
+) -> _Promise:
+    """Of what is refused on average over calibration patients, as it is promised.
 
     Who set the threshold varies as well as who is looked at: with a threshold that luck set low,
-    more than alpha is refused, and no promise is broken.
+    more than alpha is refused, and no promise is broken. An interval about it says nothing.
     """
     usual = NormalDist().inv_cdf((1 + steps["level"]) / 2)
-    luck = share * usual * calibration["spread"] / math.sqrt(calibration["patients"])
-    below, above = steps["estimate"] - steps["lo"], steps["hi"] - steps["estimate"]
-    low, high = steps["estimate"] - math.hypot(below, luck), math.hypot(above, luck)
-    return max(low, 0.0), min(steps["estimate"] + high, 1.0)
-
-
-def _kept(low: float, high: float, alpha: float, short: float) -> str:
-    """What may be said of the promise: an interval about it says nothing either way."""
+    luck = usual * calibration["spread"] / math.sqrt(calibration["patients"])
+    share, least = steps["estimate"], calibration["share"] / 2
+    below, above = share - steps["lo"], steps["hi"] - share
+    low = max(share - math.hypot(below, luck), 0.0)
+    high = min(share + math.hypot(above, luck), 1.0)
+    missing = least - (share + math.hypot(above, luck / 2))  # of half a share, half the luck
     if low > alpha:
-        return "which is surely more"
-    if short > 0:
-        return (
-            "which is surely less than half of what it refuses of those it was calibrated on: they "
-            "were other patients, and the region is wider than was asked for"
+        words = "which is surely more"
+    elif missing > 0:
+        words = (
+            f"and of those it was calibrated on it refuses {2 * least:.1%}: surely less than half "
+            "of that here, so they were other patients and the region is wider than was asked for"
         )
-    if high <= alpha:
-        return "which is surely kept"
-    if high - low > alpha:
-        return "too few validation patients to tell whether it is kept"
-    return "not shown to be broken"
+    elif high <= alpha:
+        words = "which is surely kept"
+    elif high - low > alpha:
+        words = "too few validation patients to tell whether it is kept"
+    else:
+        words = "not shown to be broken"
+    return _Promise(low, high, max(low - alpha, missing), words)
 
 
 def _rows(evidence: Evidence) -> Found:

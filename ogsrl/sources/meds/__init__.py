@@ -84,12 +84,19 @@ def _parts(
         made = table(Chunk(events, dataset.meanings), cohort, mapping, options, counted)
         if len(made):
             yield made
-    for step in counted.stays:
-        reading.attrition.append(count(step, counted.patients[step], counted.stays[step], 0))
+    for step in counted.stays:  # rows of the source are events, until they are made into steps
+        line = count(step, counted.patients[step], counted.stays[step], counted.events[step])
+        reading.attrition.append(line)
+    if reading.attrition:
+        reading.attrition.append({**reading.attrition[-1], "step": "steps", "rows": counted.rows})
     for (why, name), number in sorted(counted.values.items()):
         if number:
             message = f"{name}: {number} values left out: {why}"
             reading.warnings.append(Warned(why.replace(" ", "_"), name, number, message))
+    for finding, number in sorted(counted.findings.items()):
+        if number:
+            message = f"{finding}: {number}"
+            reading.warnings.append(Warned("infusions_and_stays", None, number, message))
 
 
 __all__ = ["read"]

@@ -57,21 +57,24 @@ class Counted:
     Attributes:
         patients: Of each exclusion, who is left.
         stays: The same of stays.
+        events: The same of known events of those patients.
         values: Charted values left out, by why and concept.
-        infusions: How infusions were put together, by finding.
+        findings: What was wrong with stays and infusions, and how often.
         rows: Of the table.
     """
 
     patients: Counter[str] = field(default_factory=Counter)
     stays: Counter[str] = field(default_factory=Counter)
+    events: Counter[str] = field(default_factory=Counter)
     values: Counter[tuple[str, str]] = field(default_factory=Counter)
-    infusions: Counter[str] = field(default_factory=Counter)
+    findings: Counter[str] = field(default_factory=Counter)
     rows: int = 0
 
-    def left(self, step: str, stays: pd.DataFrame) -> pd.DataFrame:
-        """The same stays, counted."""
+    def left(self, step: str, stays: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
+        """The same stays, counted, with the events of their patients."""
         self.patients[step] += stays["subject"].nunique()
         self.stays[step] += len(stays)
+        self.events[step] += int(events["subject"].isin(stays["subject"]).sum())
         return stays
 
 
@@ -98,7 +101,7 @@ class Read:
     @classmethod
     def of(cls, chunk: Chunk, mapping: CodeMap, options: MedsOptions, counted: Counted) -> Read:
         given = doses_given(chunk, mapping)
-        counted.infusions.update(given.counts)
+        counted.findings.update(given.findings)
         return cls(
             chunk,
             charted(chunk, mapping, counted.values),
@@ -128,13 +131,17 @@ def septic(
 ) -> tuple[pd.DataFrame, Hours, Doubles]:
     """Stays with sepsis: `zero`, and `place` in the hours, whose scores are told too."""
     chunk = read.chunk
-    stays, _ = icu_stays(chunk)
+    stays, untimed = icu_stays(chunk)
+    counted.findings.update(untimed)
     counted.patients["in the dataset"] += chunk.events["subject"].nunique()
     counted.stays["in the dataset"] += len(chunk.of("moment", "icu_in"))
+    counted.events["in the dataset"] += len(chunk.events)
     stays["number"] = stays.groupby("subject", sort=False).cumcount()
-    stays = counted.left("in intensive care, from and to known times", stays)
+    stays = counted.left("in intensive care, from and to known times", stays, chunk.events)
     age = (stays["icu_in"] - stays["birth"]) / YEAR
-    stays = counted.left(f"{options.min_age:g} years or older", stays[age >= options.min_age])
+    stays = counted.left(
+        f"{options.min_age:g} years or older", stays[age >= options.min_age], chunk.events
+    )
     stays = stays.reset_index(drop=True)
     suspected = suspicions(
         chunk.of("moment", "antibiotic"), chunk.of("moment", "culture"), options.infection
@@ -150,10 +157,10 @@ def septic(
     score = _hourly_sofa(read, stays, hours)
     zero = time_zero(hours, score, near)
     suspect = np.isin(np.arange(len(stays)), near["stay"].to_numpy())
-    counted.left("with a suspected infection", stays[suspect])
+    counted.left("with a suspected infection", stays[suspect], chunk.events)
     ill = ~np.isnan(zero)
     stays = stays.assign(zero=zero, place=np.arange(len(stays)))[ill].reset_index(drop=True)
-    return counted.left("with sepsis in intensive care", stays), hours, score
+    return counted.left("with sepsis in intensive care", stays, chunk.events), hours, score
 
 
 def _hourly_sofa(read: Read, stays: pd.DataFrame, hours: Hours) -> Doubles:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ogsrl.sources.meds.icu import Chunk
-from ogsrl.sources.meds.infusions import pair
+from ogsrl.sources.meds.infusions import Counts, pair
 from ogsrl.sources.meds.mapping import CodeMap
 
 Doubles = npt.NDArray[np.float64]
@@ -32,12 +32,12 @@ class Given:
         rates: Of drugs, in their unit; NaN where it cannot be known. `told` is what was said at the
             start, whatever came of it.
         volumes: Of fluids, in mL as given; NaN where it cannot be known.
-        counts: How infusions were put together and what was wrong, by name of the finding.
+        findings: What was wrong with infusions, and how often.
     """
 
     rates: pd.DataFrame
     volumes: pd.DataFrame
-    counts: Counter[str]
+    findings: Counter[str]
 
 
 def doses_given(chunk: Chunk, mapping: CodeMap) -> Given:
@@ -86,14 +86,13 @@ def _rates(
         item=name, flow=np.where(events["ends"], np.nan, flow), amount=value, rate=rate
     )
     found, made = pair(events)
-    return _spans(found, events["rate"].to_numpy(), name, counts, made.__dict__)
+    return _spans(found, events["rate"].to_numpy(), name, counts, made)
 
 
 def _spans(
-    found: pd.DataFrame, rate: Doubles, name: str, counts: Counter[str], made: dict[str, int]
+    found: pd.DataFrame, rate: Doubles, name: str, counts: Counter[str], made: Counts
 ) -> pd.DataFrame:
-    for what, count in made.items():
-        counts[f"{name}: {what}"] += count
+    _unpaired(name, made, counts)
     start, end = found["start"].to_numpy(), found["end"].to_numpy()
     begun = found["row_start"].to_numpy()
     value = np.where(begun >= 0, rate[begun], np.nan)
@@ -115,6 +114,11 @@ def _spans(
     )
 
 
+def _unpaired(name: str, made: Counts, counts: Counter[str]) -> None:
+    counts[f"{name}: starts without an end"] += made.without_end
+    counts[f"{name}: ends without a start"] += made.without_start
+
+
 def _volumes(chunk: Chunk, name: str, counts: Counter[str]) -> pd.DataFrame:
     events = chunk.of("flow", name).assign(ends=False)
     events = pd.concat([events, chunk.of("volume", name).assign(ends=True)])
@@ -129,8 +133,7 @@ def _volumes(chunk: Chunk, name: str, counts: Counter[str]) -> pd.DataFrame:
         item=items[events["meaning"].to_numpy()], flow=value / 60, amount=value
     ).sort_values(["subject", "minute"], kind="stable")
     found, made = pair(events.reset_index(drop=True))
-    for what, count in made.__dict__.items():
-        counts[f"{name}: {what}"] += count
+    _unpaired(name, made, counts)
     # a volume whose start is not told came in when it was noted
     start = found["start"].fillna(found["end"])
     return pd.DataFrame(

@@ -35,10 +35,6 @@ class Chunk:
         places = [place for name in names for place in self._of.get((kind, name), [])]
         return self.events[self.events["meaning"].isin(places)]
 
-    def told(self, kind: str, name: str) -> bool:
-        """Whether the export tells of it at all."""
-        return (kind, name) in self._of
-
 
 def icu_stays(chunk: Chunk) -> tuple[pd.DataFrame, dict[str, int]]:
     """One row an ICU stay, and how many were left out, by why.

@@ -20,6 +20,7 @@ from ogsrl.spec import Cohort
 
 Doubles = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -103,40 +104,67 @@ def observed(
     return column
 
 
+@dataclass(frozen=True)
+class _Ran:
+    """Infusions during stays: minutes since time zero, and values that count alike."""
+
+    stay: Places
+    start: Doubles
+    end: Doubles
+    value: Doubles
+
+    @classmethod
+    def of(
+        cls, steps: Steps, stays: pd.DataFrame, given: pd.DataFrame, counts: Mapping[str, float]
+    ) -> _Ran:
+        found = _spans(steps, stays, given)
+        stay = found["stay"].to_numpy(np.int64)
+        minutes = found[["start", "end"]].to_numpy(np.float64) - steps.zero[stay][:, None]
+        each = found["name"].map(counts).to_numpy(np.float64)
+        start, end = minutes.T
+        return cls(stay, start, end, found["value"].to_numpy(np.float64) * each)
+
+    @property
+    def known(self) -> Flags:
+        """Whether it is told from when to when, and how much."""
+        known: Flags = ~(np.isnan(self.value) | np.isnan(self.start) | np.isnan(self.end))
+        return known
+
+    def lost(self, steps: Steps) -> Flags:
+        """Rows in whose step something began of which that is not so."""
+        some = ~self.known
+        begun = np.where(np.isnan(self.start), self.end, self.start)[some]
+        step = np.maximum(np.floor(begun / steps.width), 0).astype(np.int64)
+        place = steps.place(self.stay[some], step)
+        found = np.zeros(steps.rows, bool)
+        found[place[place >= 0]] = True
+        return found
+
+
 def fluid(
     steps: Steps, stays: pd.DataFrame, given: pd.DataFrame, tonicity: Mapping[str, float]
-) -> tuple[Doubles, npt.NDArray[np.bool_]]:
-    """Isotonic mL in each row's step, and whether some of it cannot be known."""
-    found = _spans(steps, stays, given)
-    stay = found["stay"].to_numpy(np.int64)
-    start, end = _since(steps, found, "start"), _since(steps, found, "end")
-    counts = found["name"].map(tonicity).to_numpy(np.float64)
-    amount: Doubles = found["value"].to_numpy(np.float64) * counts
-    unknown = _unknown(steps, stay, start, end, np.isnan(amount) | np.isnan(end))
-    known = ~(np.isnan(amount) | np.isnan(end))
-    pieces, came = volumes(start[known], end[known], amount[known], steps.width)
-    place = steps.place(stay[known][pieces.span], pieces.step)
+) -> tuple[Doubles, Flags]:
+    """Isotonic mL in each row's step, and whether from then on it cannot be known."""
+    ran = _Ran.of(steps, stays, given, tonicity)
+    some = ran.known
+    pieces, came = volumes(ran.start[some], ran.end[some], ran.value[some], steps.width)
+    place = steps.place(ran.stay[some][pieces.span], pieces.step)
     inside = place >= 0
-    return np.bincount(place[inside], came[inside], steps.rows).astype(np.float64), unknown
+    column = np.bincount(place[inside], came[inside], steps.rows).astype(np.float64)
+    return column, ran.lost(steps)
 
 
 def pressor(
     steps: Steps, stays: pd.DataFrame, given: pd.DataFrame, equivalents: Mapping[str, float]
-) -> tuple[Doubles, npt.NDArray[np.bool_]]:
-    """The highest norepinephrine equivalent in each row's step, and whether it cannot be known."""
-    found = _spans(steps, stays, given)
-    stay = found["stay"].to_numpy(np.int64)
-    start, end = _since(steps, found, "start"), _since(steps, found, "end")
-    counts = found["name"].map(equivalents).to_numpy(np.float64)
-    rate: Doubles = found["value"].to_numpy(np.float64) * counts
-    lost = np.isnan(rate) | np.isnan(start) | np.isnan(end)
-    unknown = _unknown(steps, stay, start, end, lost)
-    column = np.zeros(steps.rows)
-    if (~lost).any():
-        each = highest(stay[~lost], start[~lost], end[~lost], rate[~lost], steps.width)
+) -> tuple[Doubles, Flags]:
+    """The highest norepinephrine equivalent in each row's step; the same of not knowing it."""
+    ran = _Ran.of(steps, stays, given, equivalents)
+    some, column = ran.known, np.zeros(steps.rows)
+    if some.any():
+        each = highest(ran.stay[some], ran.start[some], ran.end[some], ran.value[some], steps.width)
         place = steps.place(each["stay"].to_numpy(np.int64), each["step"].to_numpy(np.int64))
         column[place[place >= 0]] = each["rate"].to_numpy()[place >= 0]
-    return column, unknown
+    return column, ran.lost(steps)
 
 
 def _spans(steps: Steps, stays: pd.DataFrame, given: pd.DataFrame) -> pd.DataFrame:
@@ -147,21 +175,3 @@ def _spans(steps: Steps, stays: pd.DataFrame, given: pd.DataFrame) -> pd.DataFra
     over = found["end"].fillna(np.inf).to_numpy() > steps.zero[found["stay"].to_numpy(np.int64)]
     running: pd.DataFrame = found.loc[over]
     return running
-
-
-def _since(steps: Steps, found: pd.DataFrame, name: str) -> Doubles:
-    minute: Doubles = found[name].to_numpy(np.float64)
-    since: Doubles = minute - steps.zero[found["stay"].to_numpy(np.int64)]
-    return since
-
-
-def _unknown(
-    steps: Steps, stay: Places, start: Doubles, end: Doubles, lost: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
-    """Rows from whose step on a dose is not known: where one ran of which that is so."""
-    found = np.zeros(steps.rows, bool)
-    begun = np.where(np.isnan(start), end, start)[lost]
-    step = np.maximum(np.floor(begun / steps.width), 0).astype(np.int64)
-    place = steps.place(stay[lost], step)
-    found[place[place >= 0]] = True
-    return found

@@ -29,14 +29,10 @@ def check_use(parts: Parts) -> None:
 
 def _check_source(parts: Parts, source: Source) -> None:
     path_given = source.path is not None and source.path.strip() != ""
-    if source.kind in ("table", "meds") and not path_given:
+    needed = {"table": "a parquet file, a folder of them, or a CSV", "meds": "the dataset's folder"}
+    if source.kind in needed and not path_given:
         where: Path = ("source", "path") if parts.has("source", "path") else ("source",)
-        what = (
-            "the dataset's folder"
-            if source.kind == "meds"
-            else ("a parquet file, a folder of them, or a CSV")
-        )
-        message = f"`path:` is missing: {what}"
+        message = f"`path:` is missing: {needed[source.kind]}"
         parts.tree.add(where, "path_missing", message)
     if source.kind != "table":
         for key, found in (("path", source.path is not None), ("columns", bool(source.columns))):
