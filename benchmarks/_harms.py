@@ -55,6 +55,8 @@ REST = {
 }
 #: Gates that a clean cohort may be too small for.
 OPEN = ("better", "detectable")
+#: Folder of a cohort for what was found in it; a copy of the cohort starts without.
+FOUND = "found"
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ def done(job: Job) -> dict[str, Any]:
     print(f"cohort {job.seed}: {clean['verdict']}: {clean['said']}", flush=True)
     for harm in HARMS:
         if harm.name in job.size.harms:
-            file = place.root / f"{harm.name}-{job.code('audit')}.json"
+            file = place.root / FOUND / f"{harm.name}-{job.code('audit')}.json"
             found = _kept(file, partial(_planted, harm, place, job))
             was[harm.name] = caught(harm, found, clean)
             print(f"cohort {job.seed}: {harm.name}: {was[harm.name]}: {found}", flush=True)
@@ -308,7 +310,7 @@ def _clean(place: Place, job: Job, draw: int) -> dict[str, Any]:
     """Its own test patients first; then others, in the same split and by the same fits."""
     if draw:
         place = _drawn(place, job, draw)
-    file = place.root / f"null-{job.code('evaluate')}.json"
+    file = place.root / FOUND / f"null-{job.code('evaluate')}.json"
     return {"audit": _audited(place), "null": _kept(file, partial(_null, place))}
 
 
@@ -332,7 +334,8 @@ def _drawn(place: Place, job: Job, draw: int) -> Place:
 
 def _copy(place: Place, root: Path) -> None:
     shutil.rmtree(root, ignore_errors=True)
-    shutil.copytree(place.root, root, ignore=shutil.ignore_patterns(".*", "*.log", "private"))
+    others = shutil.ignore_patterns(".*", "*.log", "private", FOUND)
+    shutil.copytree(place.root, root, ignore=others)
 
 
 @contextmanager
@@ -367,6 +370,7 @@ def _kept(file: Path, make_it: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What was found before, or now."""
     if not file.exists():
         found = make_it()
+        file.parent.mkdir(exist_ok=True)
         beside = file.with_suffix(".partial")
         beside.write_text(json.dumps(found), encoding="utf-8")
         beside.replace(file)

@@ -8,6 +8,7 @@ named here.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -238,8 +239,15 @@ def _last_put_forward(place: Place, rng: Rng) -> None:
     saved = place.stage.model("policies", "ogsrl", f"seed_{seed}").glob("step_*")
     last = max(saved, key=lambda one: int(one.name.removeprefix("step_")))
     actor, _ = load_policy(last, place.history, place.behaviour)
+    chosen = {"algorithm": "ogsrl", "seed": seed, "checkpoint": last.name}
     about = {"status": "selected", "algorithm": "ogsrl", "seed": seed, "step": last.name}
     save_policy(place.stage.model("selected"), actor, place.history, about)
+    report = place.stage.report("selection.json")
+    told = json.loads(report.read_text(encoding="utf-8"))
+    told["chosen"] = chosen | {"name": f"ogsrl, seed {seed}"}
+    for one in told["candidates"]:
+        one["chosen"] = chosen.items() <= one.items()
+    report.write_text(json.dumps(told), encoding="utf-8")
 
 
 def _flipped(place: Place, rng: Rng) -> None:

@@ -101,9 +101,13 @@ def _policies(
             directory,
         )
 
-    yield one(SELECTED, stage.model("selected"))
-    report = _selection(stage)
+    report, selected = _selection(stage), one(SELECTED, stage.model("selected"))
     chosen, cloning = report["chosen"], stage.params.select.cloning
+    who = [(chosen or {}).get(name) for name in ("algorithm", "seed", "checkpoint")]
+    here = selected.subject
+    if who != [here.algorithm, here.seed, here.checkpoint]:
+        raise ModelError("models/selected is not who selection.json names; run select again")
+    yield selected
     compared = chosen is not None and chosen["algorithm"] == cloning
     for other in report["candidates"]:
         if other["chosen"]:

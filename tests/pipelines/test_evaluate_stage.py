@@ -235,6 +235,17 @@ def test_fits_that_misstate_the_clinicians_do_not_vote_however_well_they_agree(
     assert "of the clinicians they say 0.100" in said.diagnosis
 
 
+def test_who_acts_must_be_who_selection_names(measured: Stage, tmp_path: Path) -> None:
+    root = tmp_path / "another"
+    shutil.copytree(measured.root, root)
+    stage = Stage("evaluate", "table", root)
+    told = json.loads(stage.report("selection.json").read_text(encoding="utf-8"))
+    assert told["chosen"] is not None
+    stage.report("selection.json").write_text(json.dumps(told | {"chosen": None}))
+    with pytest.raises(OgsrlError, match=r"not who selection\.json names"):
+        evaluate.run(stage)
+
+
 def test_every_clone_that_was_a_finalist_has_a_name_of_its_own(
     measured: Stage, tmp_path: Path
 ) -> None:
