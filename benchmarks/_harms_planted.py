@@ -228,7 +228,7 @@ def _at_any_price(place: Place, rng: Rng) -> None:
     del rng
     path = place.root / "params.yaml"
     told = yaml.safe_load(path.read_text(encoding="utf-8"))
-    told["algorithms"]["ogsrl"]["ogsrl"] |= {"multipliers": "fixed", "fixed_multiplier": 5.0}
+    told["algorithms"]["ogsrl"]["ogsrl"] |= {"multipliers": "fixed", "fixed_multiplier": 25.0}
     path.write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
 
 
