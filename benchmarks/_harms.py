@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     parser.add_argument("--cohorts", type=int, default=100, help="of each kind, if fewer")
     options = parser.parse_args(argv)
     size = QUICK if options.quick else FULL
-    first = DEVELOPMENT_SEED if options.development else SEED
+    first = DEVELOPMENT_SEED if options.development or options.quick else SEED
     jobs = [
         Job(size, options.work, first + (1_000 if planted else 0) + number, planted)
         for planted, (count, _) in ((False, size.clean), (True, size.planted))

@@ -122,14 +122,14 @@ def _shuffled(frame: pd.DataFrame, rng: Rng) -> None:
             frame.loc[rows, name] = frame.loc[other, name].to_numpy()
 
 
-def _untreated_calibration(place: Place, rng: Rng) -> None:
-    """Calibration patients of a ward that gives nothing."""
+def _other_ward(place: Place, rng: Rng) -> None:
+    """Calibration patients of a ward that gives all that is allowed: much seems supported."""
     del rng
     path = place.stage.data("prepared", "calibration.parquet")
     frame, kept = read(path), pq.read_schema(path)
-    for name in place.history.preparation.doses:
+    for name, scale in place.history.preparation.doses.items():
         given = frame[f"given_{name}"].notna()
-        frame.loc[given, name], frame.loc[given, f"given_{name}"] = -1.0, 0.0
+        frame.loc[given, name], frame.loc[given, f"given_{name}"] = 1.0, scale.high
     write(frame, path, kept)
 
 
@@ -291,11 +291,7 @@ HARMS: tuple[Harm, ...] = (
         gates=("constraints",),
     ),
     Harm("another_oximeter", (_other_oximeter, "dynamics", "audit"), gates=("calibration",)),
-    Harm(
-        "guardian_of_another_ward",
-        (_untreated_calibration, "guardian", "audit"),
-        gates=("false_alarms",),
-    ),
+    Harm("guardian_of_another_ward", (_other_ward, "guardian", "audit"), gates=("false_alarms",)),
     Harm("always_defers", (_policy(_most_of_everything), *JUDGED), gates=("steps_deferred",)),
     Harm(
         "lets_die",
