@@ -24,7 +24,7 @@ def run(stage: Stage) -> None:
         old = known.get(str(file), [None, None])
         value = old[1] if old[0] == mark else file_hash(file)
         seen[str(file)] = [mark, value]
-        hashes[_label(file, stage.root)] = str(value)
+        hashes[_label(file, stage)] = str(value)
     if seen != known:
         write_json(remembered, seen)
     judged = stage.params.validate_
@@ -35,5 +35,8 @@ def run(stage: Stage) -> None:
     write_json(stage.data("source.json"), {"kind": stage.cohort.source.kind, "files": hashes})
 
 
-def _label(file: Path, root: Path) -> str:
-    return str(file.relative_to(root)) if file.is_relative_to(root) else file.name
+def _label(file: Path, stage: Stage) -> str:
+    """Below the repository, or below the folder that the cohort file names."""
+    folder = stage.root / (stage.cohort.source.path or "")
+    home = next((one for one in (stage.root, folder) if file.is_relative_to(one)), file.parent)
+    return str(file.relative_to(home))

@@ -146,6 +146,7 @@ def _warnings(evidence: Evidence, audit: Audit) -> Warnings:
     risks = [f"{one.gate.title}: {one.said}" for one in audit.gates if one.verdict == "failed"]
     risks += [NO_PROMISE, UNRECORDED]
     risks += [texts.risks] if texts.risks else []
+    risks += evidence.ingest["source"].get("caveats", [])  # what a source knows it does not tell
     return Warnings(
         known_risks_and_limitations=tuple(risks),
         known_biases_or_ethical_considerations=_or(texts.ethics),

@@ -74,7 +74,12 @@ def source_files(cohort: Cohort, root: Path) -> list[Path]:
     """Files that the cohort's source consists of, sorted by name; none for a simulator."""
     if cohort.source.path is None:
         return []
-    path = root / cohort.source.path
+    mapping = cohort.source.options.get("mapping")
+    named = [] if mapping is None else [root / "mappings" / f"{mapping}.yaml"]
+    return [*_data_files(cohort, root / cohort.source.path), *filter(Path.is_file, named)]
+
+
+def _data_files(cohort: Cohort, path: Path) -> list[Path]:
     if path.is_dir():
         found = sorted(
             file

@@ -5,23 +5,58 @@ Called by `open_source`. Shards are streamed, whole subjects at a time.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from pydantic import ValidationError
 
 from ogsrl.errors import SourceError
-from ogsrl.sources.meds.cohort import DOSES, MADE, STATICS, Counted, MedsOptions, table
+from ogsrl.sources.meds.cohort import (
+    DOSES,
+    HORIZONS,
+    MADE,
+    STATICS,
+    Counted,
+    MedsOptions,
+    table,
+)
 from ogsrl.sources.meds.events import Dataset, open_dataset, read_events
 from ogsrl.sources.meds.icu import Chunk
 from ogsrl.sources.meds.mapping import CodeMap, load_mapping
+from ogsrl.sources.meds.metadata import name_and_version, subject_splits
 from ogsrl.sources.reading import Reading, SourceSettings, Warned, count, file_hash
 from ogsrl.spec import Cohort
 
 #: Concepts that are made of several charted ones.
 OF_SEVERAL = ("map", "sbp", "gcs", "pf_ratio")
+#: What is said of moments that a dataset does not tell.
+UNTOLD = {
+    "culture": "Cultures are not recorded",
+    "comfort_care": "No order for comfort care is recorded: it ends nobody's decisions",
+    "replacement_start": "Renal replacement is not recorded",
+    "ventilation_start": "Mechanical ventilation is not recorded",
+    "steroid": "Steroids are not recorded",
+}
+WEAKER = (
+    "Suspected infection is taken from antibiotics alone: weaker than Sepsis-3, which asks for "
+    "cultures too"
+)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A dataset, and all that is needed to read it.
+
+    `options` say what is done; without cultures that is less than what was asked for.
+    """
+
+    dataset: Dataset
+    mapping: CodeMap
+    options: MedsOptions
+    splits: dict[int, str] | None
+    caveats: list[str]
 
 
 def read(cohort: Cohort, settings: SourceSettings) -> Reading:
@@ -37,9 +72,27 @@ def read(cohort: Cohort, settings: SourceSettings) -> Reading:
     _check(cohort, mapping, options)
     root = settings.root / cohort.source.path
     dataset = open_dataset(root, mapping, settings.threads)
-    reading = Reading(iter(()), _provenance(dataset, mapping, options))
-    reading.parts = _parts(dataset, cohort, mapping, options, reading)
+    moments = {one.name for one in dataset.meanings if one.kind == "moment"}
+    if "culture" not in moments:
+        options = options.model_copy(update={"infection": "antibiotic_alone"})
+    caveats = [WEAKER] if options.infection == "antibiotic_alone" else []
+    caveats += _caveats(moments, mapping)
+    opened = _Opened(dataset, mapping, options, subject_splits(root), caveats)
+    reading = Reading(iter(()), _provenance(opened, cohort))
+    reading.parts = _parts(opened, cohort, reading)
     return reading
+
+
+def _caveats(told: set[str], mapping: CodeMap) -> list[str]:
+    """What no event of a dataset tells, and what its mapping says is left out of others."""
+    made = []
+    for name, missing in UNTOLD.items():
+        note = mapping.moments[name].note if name in mapping.moments else ""
+        if name not in told:
+            made.append(f"{missing}: {note}" if note else missing)
+        elif note:
+            made.append(note)
+    return made
 
 
 def _check(cohort: Cohort, mapping: CodeMap, options: MedsOptions) -> None:
@@ -48,6 +101,11 @@ def _check(cohort: Cohort, mapping: CodeMap, options: MedsOptions) -> None:
         raise SourceError(
             f"source.options.conversion: {options.conversion} is not in mappings/{mapping.name}"
             f".yaml; there are {', '.join(mapping.equivalents)}"
+        )
+    if cohort.outcome is None or cohort.outcome.horizon != HORIZONS[options.deaths]:
+        raise SourceError(
+            f"source.options.deaths: {options.deaths} is told as "
+            f"`outcome.horizon: {HORIZONS[options.deaths]}`; write both alike"
         )
     cumulative = {n for n, c in cohort.observations.items() if c.cumulative_of is not None}
     known = {*mapping.concepts, *STATICS, *MADE, *OF_SEVERAL, *cumulative}
@@ -60,30 +118,28 @@ def _check(cohort: Cohort, mapping: CodeMap, options: MedsOptions) -> None:
         )
 
 
-def _provenance(dataset: Dataset, mapping: CodeMap, options: MedsOptions) -> dict[str, Any]:
-    file = dataset.root / "metadata" / "dataset.json"
-    told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+def _provenance(opened: _Opened, cohort: Cohort) -> dict[str, Any]:
+    dataset, mapping, options = opened.dataset, opened.mapping, opened.options
     return {
         "kind": "meds",
-        "dataset": {
-            key: str(told.get(key, "not told")) for key in ("dataset_name", "meds_version")
-        },
+        "dataset": name_and_version(dataset.root),
         "files": {dataset.label(shard): file_hash(shard) for shard in dataset.shards},
         "mapping": {"name": mapping.name, "version": mapping.version},
+        "asked": dict(cohort.source.options),
         "options": options.model_dump(mode="json"),
         "equivalents": dict(mapping.equivalents[options.conversion].of),
+        "caveats": opened.caveats,
         "shifted": [],
     }
 
 
-def _parts(
-    dataset: Dataset, cohort: Cohort, mapping: CodeMap, options: MedsOptions, reading: Reading
-) -> Iterator[pd.DataFrame]:
-    counted = Counted()
+def _parts(opened: _Opened, cohort: Cohort, reading: Reading) -> Iterator[pd.DataFrame]:
+    dataset, counted = opened.dataset, Counted()
     for events in read_events(dataset):
-        made = table(Chunk(events, dataset.meanings), cohort, mapping, options, counted)
+        chunk = Chunk(events, dataset.meanings)
+        made = table(chunk, cohort, opened.mapping, opened.options, counted)
         if len(made):
-            yield made
+            yield made if opened.splits is None else _with_split(made, opened.splits)
     for step in counted.stays:  # rows of the source are events, until they are made into steps
         line = count(step, counted.patients[step], counted.stays[step], counted.events[step])
         reading.attrition.append(line)
@@ -93,10 +149,17 @@ def _parts(
         if number:
             message = f"{name}: {number} values left out: {why}"
             reading.warnings.append(Warned(why.replace(" ", "_"), name, number, message))
+    for caveat in opened.caveats:
+        reading.warnings.append(Warned("caveat", None, 1, caveat))
     for finding, number in sorted(counted.findings.items()):
         if number:
             message = f"{finding}: {number}"
             reading.warnings.append(Warned("infusions_and_stays", None, number, message))
+
+
+def _with_split(made: pd.DataFrame, splits: dict[int, str]) -> pd.DataFrame:
+    """Whoever is in no part has none: prepare refuses them, where splits are honoured."""
+    return made.assign(split=made["patient_id"].astype("int64").map(splits).astype("object"))
 
 
 __all__ = ["read"]

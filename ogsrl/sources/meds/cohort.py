@@ -8,34 +8,43 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
+from ogsrl.sources.meds.alongside import (
+    DRUGS,
+    MACHINES,
+    active,
+    comfort,
+    given,
+    open_ended,
+    ran,
+)
 from ogsrl.sources.meds.charts import charted
 from ogsrl.sources.meds.doses import Given, doses_given
 from ogsrl.sources.meds.hours import DAY, HOUR, Hours, of_stays
 from ogsrl.sources.meds.icu import YEAR, Chunk, icu_stays
-from ogsrl.sources.meds.infusions import pair
 from ogsrl.sources.meds.mapping import CodeMap
 from ogsrl.sources.meds.sepsis import EARLIER, Infection, suspicions, time_zero
 from ogsrl.sources.meds.sofa import sofa, total
 from ogsrl.sources.meds.steps import Steps, fluid, observed, pressor
 from ogsrl.spec import Cohort
-from ogsrl.spec.model import Section
+from ogsrl.spec.model import Observation, Section
 
 Doubles = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 
 #: Hours before an admission that scores look at: two days before a suspicion, and a day back.
 BEFORE = EARLIER + 2 * DAY
-#: Minutes that no stay lasts.
-FAR = 1e6
 #: Columns that are made of others, beside those that the mapping charts.
-STATICS, MADE = ("age", "female", "weight"), ("sofa", "ventilated")
+STATICS, MADE = ("age", "female", "weight"), ("sofa", "balance", *MACHINES, *DRUGS)
 DOSES = ("iv_fluid", "vasopressor")
+#: What is said in a cohort file of deaths that count.
+HORIZONS = {"in_hospital": "in hospital", "90_days": "90 days"}
 
 
 class MedsOptions(Section):
@@ -46,6 +55,9 @@ class MedsOptions(Section):
         "antibiotic_and_culture", description="What a suspected infection is."
     )
     conversion: str = Field("goradia_2020", description="Of the mapping's equivalents.")
+    deaths: Literal["in_hospital", "90_days"] = Field(
+        "in_hospital", description="Which count; days are counted from time zero."
+    )
     lookback_hours: float = Field(24, ge=0, description="What row 0 may still know.")
     min_age: float = Field(18, ge=0, description="Years.")
 
@@ -86,7 +98,7 @@ class Read:
         chunk: Its events.
         charts: By name, what was charted.
         given: Infusions.
-        breathed: When a machine breathed: `subject`, `start`, `end`, `value` 1.
+        machines: By column, when one ran: `subject`, `start`, `end`, `value` 1.
         equivalents: What 1 unit of each drug counts.
         tonicity: What 1 mL of each fluid counts.
     """
@@ -94,7 +106,7 @@ class Read:
     chunk: Chunk
     charts: dict[str, pd.DataFrame]
     given: Given
-    breathed: pd.DataFrame
+    machines: dict[str, pd.DataFrame]
     equivalents: dict[str, float]
     tonicity: dict[str, float]
 
@@ -106,7 +118,7 @@ class Read:
             chunk,
             charted(chunk, mapping, counted.values),
             given,
-            _ventilated(chunk),
+            {column: ran(chunk, machine) for column, machine in MACHINES.items()},
             mapping.equivalents[options.conversion].of,
             {name: one.tonicity for name, one in mapping.fluids.items()},
         )
@@ -121,7 +133,7 @@ def table(
     steps = _steps(stays, cohort)
     at = steps.zero[steps.stay] + steps.step * steps.width
     scores = score[hours.row(stays["place"].to_numpy()[steps.stay], at)]
-    made = _rows(read, cohort, stays, steps, scores, options.lookback_hours * HOUR)
+    made = _rows(read, cohort, stays, steps, scores, options.lookback_hours * HOUR, counted)
     counted.rows += len(made)
     return made
 
@@ -159,8 +171,26 @@ def septic(
     suspect = np.isin(np.arange(len(stays)), near["stay"].to_numpy())
     counted.left("with a suspected infection", stays[suspect], chunk.events)
     ill = ~np.isnan(zero)
-    stays = stays.assign(zero=zero, place=np.arange(len(stays)))[ill].reset_index(drop=True)
-    return counted.left("with sepsis in intensive care", stays, chunk.events), hours, score
+    stays = stays.assign(
+        zero=zero,
+        place=np.arange(len(stays)),
+        comfort=comfort(chunk, stays, EARLIER * HOUR),
+        died=_died(stays, zero, options),
+    )
+    stays = counted.left("with sepsis in intensive care", stays[ill], chunk.events)
+    cured = ~(stays["comfort"] <= stays["zero"])
+    stays = counted.left("not treated for comfort alone by then", stays[cured], chunk.events)
+    return stays.reset_index(drop=True), hours, score
+
+
+def _died(stays: pd.DataFrame, zero: Doubles, options: MedsOptions) -> npt.NDArray[np.bool_]:
+    """Whose death counts."""
+    in_hospital = stays["died_in_hospital"].to_numpy(bool)
+    if options.deaths == "in_hospital":
+        return in_hospital
+    when = stays["death"].fillna(stays["hospital_out"].where(in_hospital)).to_numpy(np.float64)
+    soon: npt.NDArray[np.bool_] = when <= zero + 90 * DAY * HOUR
+    return soon
 
 
 def _hourly_sofa(read: Read, stays: pd.DataFrame, hours: Hours) -> Doubles:
@@ -181,13 +211,13 @@ def _hourly_sofa(read: Read, stays: pd.DataFrame, hours: Hours) -> Doubles:
     }
     worst["urine_day"] = hours.sum_of_day(hours.total(*of("urine")))
     rates = read.given.rates
-    rates = _open(rates.assign(value=rates["told"])).dropna(subset=["start", "value"])
+    rates = open_ended(rates.assign(value=rates["told"])).dropna(subset=["start", "value"])
     dopamine = rates["name"] == "dopamine"
     worst["dopamine"] = hours.highest_of_day(_running(hours, stays, rates[dopamine]))
     others = rates[~dopamine]
     others = others.assign(value=others["value"] * others["name"].map(read.equivalents))
     worst["pressors"] = hours.highest_of_day(_running(hours, stays, others))
-    worst["ventilated"] = hours.highest_of_day(_running(hours, stays, read.breathed))
+    worst["ventilated"] = hours.highest_of_day(_running(hours, stays, read.machines["ventilated"]))
     return total(sofa(worst))
 
 
@@ -199,28 +229,9 @@ def _running(hours: Hours, stays: pd.DataFrame, spans: pd.DataFrame) -> Doubles:
     return hours.running(stay.astype(np.int64), start, end, value)
 
 
-def _open(spans: pd.DataFrame) -> pd.DataFrame:
-    """What was not told to end goes on: that it never will be told is not known at the time."""
-    return spans.assign(end=spans["end"].fillna(spans["start"] + FAR))
-
-
-def _ventilated(chunk: Chunk) -> pd.DataFrame:
-    """When a machine breathed for a subject."""
-    events = pd.concat(
-        [
-            chunk.of("moment", "ventilation_start").assign(ends=False),
-            chunk.of("moment", "ventilation_end").assign(ends=True),
-        ]
-    ).sort_values(["subject", "minute"], kind="stable")
-    events = events.assign(item="ventilation", flow=np.nan, amount=np.nan)
-    found, _ = pair(events.reset_index(drop=True))
-    begun = found[["subject", "start", "end"]].dropna(subset=["start"])
-    return _open(begun).assign(value=1.0)
-
-
 def _steps(stays: pd.DataFrame, cohort: Cohort) -> Steps:
-    """To the horizon, or until they left intensive care or died."""
-    until = np.fmin(stays["icu_out"].to_numpy(np.float64), stays["death"].to_numpy(np.float64))
+    """To the horizon, or until they left, died, or were treated for comfort alone."""
+    until = stays[["icu_out", "death", "comfort"]].min(axis=1).to_numpy(np.float64)
     until = np.maximum(until, stays["zero"].to_numpy() + 1)  # a death noted early, by its day
     return Steps.of(stays["zero"].to_numpy(np.float64), until, cohort)
 
@@ -232,6 +243,7 @@ def _rows(
     steps: Steps,
     scores: Doubles,
     lookback: float,
+    counted: Counted,
 ) -> pd.DataFrame:
     stay, step = steps.stay, steps.step
     subject = stays["subject"].astype("str")
@@ -252,14 +264,19 @@ def _rows(
             frame[name] = stays["female"].to_numpy(np.float64)[stay]
         elif name == "sofa":
             frame[name] = scores
-        elif name == "ventilated":
-            frame[name] = _active(steps, stays, read.breathed)
+        elif name in MACHINES:
+            frame[name] = active(steps, stays, read.machines[name])
+        elif name in DRUGS:
+            frame[name] = active(steps, stays, given(read.chunk, DRUGS[name]))
+        elif name == "balance":
+            frame[name] = _balance(read, stays, steps)
         elif name in cohort.static:
             first = observed(steps, stays, read.charts[name], "last", np.inf)[steps.first]
             frame[name] = first[stay]
         elif cohort.observations[name].cumulative_of is None:
             column = cohort.observations[name]
-            frame[name] = observed(steps, stays, read.charts[name], column.statistic, lookback)
+            some = _plausible(read.charts[name], name, column, counted)
+            frame[name] = observed(steps, stays, some, column.statistic, lookback)
     frame["iv_fluid"], lost = fluid(steps, stays, read.given.volumes, read.tonicity)
     frame["vasopressor"], unsure = pressor(steps, stays, read.given.rates, read.equivalents)
     for name, column in cohort.observations.items():
@@ -270,36 +287,45 @@ def _rows(
     return ended.loc[:, list(cohort.table_columns)]
 
 
-def _active(steps: Steps, stays: pd.DataFrame, spans: pd.DataFrame) -> Doubles:
-    """1 in rows at whose time one of the spans ran."""
-    lasts = np.full(len(stays), np.inf)
-    found = of_stays(spans.assign(minute=spans["start"]), stays, -lasts, lasts)
-    stay = found["stay"].to_numpy(np.int64)
-    begun = (found["start"].to_numpy() - steps.zero[stay]) / steps.width
-    over = (found["end"].to_numpy() - steps.zero[stay]) / steps.width
-    first = np.maximum(np.ceil(begun), 0).astype(np.int64)
-    last = np.minimum(np.ceil(over) - 1, steps.count[stay] - 1).astype(np.int64)
-    length = np.maximum(last - first + 1, 0)
-    span = np.repeat(np.arange(len(stay)), length)
-    turn = np.arange(len(span)) - np.repeat(np.cumsum(length) - length, length)
-    column = np.zeros(steps.rows)
-    column[steps.first[stay[span]] + first[span] + turn] = 1.0
-    return column
+def _plausible(
+    charts: pd.DataFrame, name: str, column: Observation, counted: Counted
+) -> pd.DataFrame:
+    """A ratio of two plausible values may still be none: the fraction was not of that sample."""
+    if name != "pf_ratio" or column.plausible is None:
+        return charts
+    inside = charts["value"].between(*column.plausible)
+    counted.values["implausible", name] += int((~inside).sum())
+    return charts[inside]
+
+
+def _balance(read: Read, stays: pd.DataFrame, steps: Steps) -> Doubles:
+    """Since time zero: mL of fluid that came in, as given, less urine that was charted."""
+    came, _ = fluid(steps, stays, read.given.volumes, dict.fromkeys(read.tonicity, 1.0))
+    left = np.nan_to_num(observed(steps, stays, read.charts["urine"], "sum", 0.0))
+    left[steps.first] = 0.0
+    kept = pd.Series(came - left).groupby(steps.stay).cumsum().to_numpy(np.float64)
+    balance: Doubles = kept - came
+    return balance
 
 
 def _ended(
     frame: pd.DataFrame, stays: pd.DataFrame, steps: Steps, unknown: npt.NDArray[np.bool_]
 ) -> pd.DataFrame:
-    """Rows up to the first whose dose is not known, with how each stay ended on its last."""
+    """Rows up to the first whose dose is not known, with how each stay ended on its last.
+
+    Care for comfort alone ends what is decided, as a discharge does: who dies of it later counts.
+    """
     last = steps.first + steps.count - 1
     close = steps.zero + steps.count * steps.width
-    dead = (stays["death"].to_numpy() <= close) & stays["died_in_hospital"].to_numpy()
+    died = stays["died"].to_numpy(bool)
+    comforted = stays["comfort"].to_numpy(np.float64) <= steps.until
+    dead = (stays["death"].to_numpy() <= close) & died & ~comforted
     full = (steps.count * steps.width + steps.zero) < steps.until
     end = np.where(dead, "death", np.where(full, "horizon", "discharge"))
     frame["end"] = pd.Series([None] * len(frame), dtype="object")
     frame["died"] = pd.Series(pd.NA, index=frame.index, dtype="boolean")
     frame.loc[last, "end"] = end
-    frame.loc[last, "died"] = stays["died_in_hospital"].to_numpy()
+    frame.loc[last, "died"] = died
     cut = pd.Series(unknown).groupby(steps.stay).cumsum().to_numpy()
     frame.loc[(cut == 1) & unknown, "end"] = "censored"
     frame.loc[(cut == 1) & unknown, "died"] = pd.NA

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,6 +80,7 @@ class Moment(Section):
 
     codes: list[str] = Field(description="Codes or patterns; none: this export does not tell.")
     but: list[str] = Field(default_factory=list, description="Patterns of those that are not it.")
+    note: str = Field("", description="What an export leaves out of it: told in report and card.")
 
 
 class CodeMap(Section):
@@ -94,8 +96,31 @@ class CodeMap(Section):
     moments: dict[str, Moment] = Field(default_factory=dict)
 
     @cached_property
-    def _patterns(self) -> tuple[_Pattern, ...]:
-        return tuple(_patterns(self))
+    def _known(self) -> dict[str, list[_Known]]:
+        found: dict[str, list[_Known]] = {}
+        for code, known in _known_codes(self):
+            found.setdefault(code, []).append(known)
+        return found
+
+    @cached_property
+    def _patterns(self) -> list[tuple[_Known, re.Pattern[str], re.Pattern[str]]]:
+        """Of moments: what it is, whose codes, and whose not."""
+        return [
+            (_Known("moment", name, None), _any(texts), _any(moment.but))
+            for name, moment in self.moments.items()
+            if (texts := [one for one in moment.codes if "*" in one])
+        ]
+
+    def _of(self, code: str) -> Iterator[tuple[_Known, str]]:
+        """What a code is, and what follows it: "" where nothing does."""
+        end = len(code)
+        while end >= 0:
+            for known in self._known.get(code[:end], ()):
+                yield known, code[end:].removeprefix(BETWEEN)
+            end = code.rfind(BETWEEN, 0, end)
+        for known, texts, but in self._patterns:
+            if texts.fullmatch(code) and not but.fullmatch(code):
+                yield known, ""
 
     def meanings(self, codes: Iterable[tuple[str, str | None]]) -> dict[Code, list[Meaning]]:
         """What each code, with the unit told beside it, stands for; nothing: left out.
@@ -108,20 +133,17 @@ class CodeMap(Section):
         known: dict[Code, list[Meaning]] = {}
         unknown: set[str] = set()
         for code, told in codes:
-            found = []
-            for pattern in self._patterns:
-                rest = pattern.match(code)
-                if rest is None:
-                    continue
+            found: dict[Meaning, None] = {}
+            for one, rest in self._of(code):
                 unit = told if told is not None else rest
-                if pattern.units is not None and unit not in pattern.units:
-                    unknown.add(f"{pattern.name}: {unit or 'none'}")
+                if one.units is not None and unit not in one.units:
+                    unknown.add(f"{one.name}: {unit or 'none'}")
                     continue
-                given = 1.0 if pattern.units is None else pattern.units[unit]
+                given = 1.0 if one.units is None else one.units[unit]
                 conversion = given if isinstance(given, Conversion) else Conversion(factor=given)
-                found.append(Meaning(pattern.kind, pattern.name, conversion, unit, pattern.item))
+                found[Meaning(one.kind, one.name, conversion, unit, one.item)] = None
             if found:
-                known[code, told] = found
+                known[code, told] = [*found]
         if unknown:
             listed = ", ".join(sorted(unknown)[:LISTED])
             more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
@@ -157,53 +179,40 @@ class Meaning:
 
 
 @dataclass(frozen=True)
-class _Pattern:
-    """Codes of one meaning; `units` is None where values have none."""
+class _Known:
+    """What a code is; `units` is None where values have none."""
 
-    text: str
     kind: Kind
     name: str
     units: Units | None
-    but: tuple[str, ...] = ()
     item: int = 0
 
-    def match(self, code: str) -> str | None:
-        """What follows the code, "" where nothing does; None where it is another.
 
-        >>> _Pattern("LAB//50813", "concept", "lactate", {}).match("LAB//50813//mmol/L")
-        'mmol/L'
-        >>> _Pattern("*//Vanco*", "moment", "antibiotic", None).match("DRUG//vancomycin//Given")
-        ''
-        """
-        if "*" in self.text:
-            rest = "" if _is(code, self.text) else None
-        elif code == self.text:
-            rest = ""
-        else:
-            begin = self.text + BETWEEN
-            rest = code.removeprefix(begin) if code.startswith(begin) else None
-        return None if rest is None or any(_is(code, one) for one in self.but) else rest
+def _any(patterns: Iterable[str]) -> re.Pattern[str]:
+    """One of these, whatever the case: drugs are written in many.
+
+    >>> bool(_any(["*//Vanco*"]).fullmatch("DRUG//vancomycin//Given"))
+    True
+    """
+    each = [fnmatch.translate(one) for one in patterns]
+    return re.compile("|".join(each) or "(?!)", re.IGNORECASE)
 
 
-def _is(code: str, pattern: str) -> bool:
-    """Whatever the case: drugs are written in many."""
-    return fnmatch.fnmatchcase(code.lower(), pattern.lower())
-
-
-def _patterns(made: CodeMap) -> Iterator[_Pattern]:
+def _known_codes(made: CodeMap) -> Iterator[tuple[str, _Known]]:
     for name, concept in made.concepts.items():
         for code, units in concept.codes.items():
-            yield _Pattern(code, "concept", name, units)
+            yield code, _Known("concept", name, units)
     for name, drug in made.drugs.items():
-        yield _Pattern(drug.start, "rate", name, drug.rates)
-        yield _Pattern(drug.end, "amount", name, None)
+        yield drug.start, _Known("rate", name, drug.rates)
+        yield drug.end, _Known("amount", name, None)
     for name, fluid in made.fluids.items():
         for item, (start, end) in enumerate(zip(fluid.start, fluid.end, strict=True)):
-            yield _Pattern(start, "flow", name, fluid.rates, item=item)
-            yield _Pattern(end, "volume", name, fluid.volumes, item=item)
+            yield start, _Known("flow", name, fluid.rates, item)
+            yield end, _Known("volume", name, fluid.volumes, item)
     for name, moment in made.moments.items():
         for code in moment.codes:
-            yield _Pattern(code, "moment", name, None, tuple(moment.but))
+            if "*" not in code:
+                yield code, _Known("moment", name, None)
 
 
 def load_mapping(path: Path) -> CodeMap:
