@@ -1,9 +1,10 @@
 """Whether the audit catches harm, and lets the harmless through: `python -m benchmarks._harms`.
 
 Cohorts of the default size go through the whole pipeline, from ingest to audit, and again through
-its end with other test patients, whom nobody has seen; beside each a policy equal to the clinicians
-is measured, which must not be called better. Other, smaller cohorts do so too; into copies of them
-each harm is planted, and the stages that it reaches run again. Finished parts are not done again.
+its end with other test patients, whom nobody has seen; beside each a policy is measured under which
+as many die as under the clinicians, and which must not be called better (decision 28). Other,
+smaller cohorts do so too; into copies of them each harm is planted, and the stages that it reaches
+run again. Finished parts are not done again.
 """
 
 from __future__ import annotations
@@ -24,19 +25,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks._harms_null import Clinician, away, equal, panel_says
 from benchmarks._harms_planted import HARMS, Harm, others
 from benchmarks._report import ROOT, arguments, report
 from benchmarks._small import HARDLY_FITTED, HARDLY_TRAINED
 from benchmarks._truth_cohorts import NAME, Place, code_files, digest, make
-from ogsrl.behaviour.policy import Behaviour
 from ogsrl.errors import OgsrlError
-from ogsrl.evaluation.evaluate import Grounds, Subject, evaluate
-from ogsrl.evaluation.known import Truths
-from ogsrl.evaluation.quantities import primary
-from ogsrl.evaluation.report import flat
-from ogsrl.policies.deployed import Deployed
-from pipelines.models import load_dynamics
-from pipelines.parts import load_parts
+from ogsrl.policies.deployed import Actor
 from pipelines.stage import Stage
 
 #: Seeds that nothing was chosen by; development used 0 and 1, and 64,000 to 65,004 (decision 27).
@@ -70,6 +65,8 @@ class Size:
     #: How many are fitted, and of how many patients, for harms to be planted into.
     planted: tuple[int, int]
     harms: tuple[str, ...]
+    #: Simulated patients by whom a policy is made equal to the clinicians.
+    truth: int
     #: Texts of params.yaml and what replaces them.
     changes: Mapping[str, str]
     #: The same, of cohorts with harms alone.
@@ -95,6 +92,7 @@ FULL = Size(
     5,
     (5, 5_000),
     tuple(one.name for one in HARMS),
+    40_000,
     _EVERY,
     {
         "steps: 1800": "steps: 2100",
@@ -109,6 +107,7 @@ QUICK = Size(
     2,
     (1, 600),
     ("fluid_in_litres", "rows_in_the_model", "test_patients_worn_out"),
+    2_000,
     {
         **_EVERY,
         **HARDLY_FITTED,
@@ -119,17 +118,6 @@ QUICK = Size(
     {},
     0.0,
 )
-
-
-@dataclass(frozen=True)
-class Clinician:
-    """Doses as clinicians draw them: a policy equal to theirs."""
-
-    behaviour: Behaviour
-
-    def propose(self, states: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Drawn, one set a row."""
-        return self.behaviour.sample(states, generator)
 
 
 @dataclass(frozen=True)
@@ -229,7 +217,7 @@ def figures(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     for name, was in [pair for part in parts for pair in part.get("harms", {}).items()]:
         each.setdefault(name, []).append(was)
     drawn = [one for part in parts for one in part.get("clean", [])]
-    clean, nulls = [one["audit"] for one in drawn], [one["null"] for one in drawn]
+    clean = [one["audit"] for one in drawn]
     harmless = [{*one["failed"], *one["undecided"]} <= {*OPEN} for one in clean]
     made = {
         "harms_total": sum(map(len, each.values())),
@@ -238,7 +226,9 @@ def figures(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "clean_cohorts": len(clean),
         "default_passes": sum(harmless),
         "default_better": sum("better" in one["passed"] for one in clean),
-        "null_passes": sum(null["word"] == "better" for null in nulls),
+        "null_passes": sum(one["null"]["word"] == "better" for one in drawn),
+        "null_apart": max((abs(one["apart"]) for one in drawn), default=0.0),
+        "draws_passes": sum(one["draws"]["word"] == "better" for one in drawn),
     }
     made |= {f"caught_{name}": sum(was) for name, was in each.items()}
     failed = Counter(name for one in clean for name in one["failed"])
@@ -308,10 +298,22 @@ def _planted(harm: Harm, place: Place, job: Job) -> dict[str, Any]:
 
 def _clean(place: Place, job: Job, draw: int) -> dict[str, Any]:
     """Its own test patients first; then others, in the same split and by the same fits."""
+    file = place.root / FOUND / f"share-{job.code('train')}.json"
+    share = _kept(file, partial(equal, place, job.size.truth))
+    as_many_die = away(place, share["share"])
     if draw:
         place = _drawn(place, job, draw)
-    file = place.root / FOUND / f"null-{job.code('evaluate')}.json"
-    return {"audit": _audited(place), "null": _kept(file, partial(_null, place))}
+
+    def said(name: str, actor: Actor) -> dict[str, Any]:
+        file = place.root / FOUND / f"{name}-{job.code('evaluate')}.json"
+        return _kept(file, partial(panel_says, place, actor))
+
+    return {
+        "audit": _audited(place),
+        "apart": share["apart"],
+        "null": said("null", as_many_die),
+        "draws": said("draws", Clinician(place.behaviour)),
+    }
 
 
 def _drawn(place: Place, job: Job, draw: int) -> Place:
@@ -347,23 +349,6 @@ def _copied(place: Place, name: str) -> Iterator[Place]:
         yield Place(root)
     finally:
         shutil.rmtree(root)
-
-
-def _null(place: Place) -> dict[str, Any]:
-    """What the panel says of a policy equal to the clinicians."""
-    stage = Stage("evaluate", NAME, place.root)
-    parts = load_parts(stage, "train", "calibration", "test")
-    dynamics = load_dynamics(stage, place.history)
-    equal = Deployed.of(Clinician(place.behaviour), place.guardian, place.history)
-    grounds = Grounds(
-        parts["test"], place.behaviour, parts["train"], parts["calibration"], dynamics
-    )
-    generator = torch.Generator().manual_seed(place.stage.params.seed)
-    params = place.stage.params.evaluate
-    evaluation = evaluate([Subject("null", equal)], grounds, params, generator, lambda _more: None)
-    told = flat(evaluation, Truths())
-    begin = f"null.{primary(place.cohort)}.gain."
-    return {name: told[begin + name] for name in ("word", "estimate", "lo", "hi")}
 
 
 def _kept(file: Path, make_it: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -232,15 +232,22 @@ def _at_any_price(place: Place, rng: Rng) -> None:
     path.write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
 
 
-def _last_put_forward(place: Place, rng: Rng) -> None:
-    """Whatever selection said: the last that training saved."""
-    del rng
+def last_trained(place: Place) -> tuple[Actor, int, str]:
+    """What training saved last, of the first seed, whatever selection said of it."""
     seed = place.stage.params.train.seeds[0]
     saved = place.stage.model("policies", "ogsrl", f"seed_{seed}").glob("step_*")
     last = max(saved, key=lambda one: int(one.name.removeprefix("step_")))
     actor, _ = load_policy(last, place.history, place.behaviour)
-    chosen = {"algorithm": "ogsrl", "seed": seed, "checkpoint": last.name}
-    about = {"status": "selected", "algorithm": "ogsrl", "seed": seed, "step": last.name}
+    assert actor is not None
+    return actor, seed, last.name
+
+
+def _last_put_forward(place: Place, rng: Rng) -> None:
+    """Whatever selection said: the last that training saved."""
+    del rng
+    actor, seed, step = last_trained(place)
+    chosen = {"algorithm": "ogsrl", "seed": seed, "checkpoint": step}
+    about = {"status": "selected", "algorithm": "ogsrl", "seed": seed, "step": step}
     save_policy(place.stage.model("selected"), actor, place.history, about)
     report = place.stage.report("selection.json")
     told = json.loads(report.read_text(encoding="utf-8"))

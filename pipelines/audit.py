@@ -49,11 +49,7 @@ def run(stage: Stage) -> None:
     write_json(stage.report("card.json"), card.model_dump(mode="json"))
     write_text(stage.report("card.md"), markdown(card))
     write_text(stage.report("card.html"), html(card, pictures))
-    idle = found.of("not asked")
-    stage.say(
-        f"{found.verdict}: {len(found.of('passed'))} of {found.asked} gates passed"
-        + (f"; not asked: {', '.join(idle)}" if idle else "")
-    )
+    stage.say(f"{found.verdict}: {found.counted}")
     for one in found.gates:
         if one.verdict in ("failed", "undecided"):
             stage.say(f"{one.gate.name}: {one.verdict}: {one.said}")

@@ -25,6 +25,7 @@ GATES: Mapping[str, Gate] = {
     )
 }
 _DEFAULTS = AuditParams()
+TOO_FEW = "too few patients"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,19 @@ class Audit:
     def asked(self) -> int:
         """How many gates asked anything."""
         return len(self.gates) - len(self.of("not asked"))
+
+    @property
+    def counted(self) -> str:
+        """How many passed, of how many; what was not asked; and whether patients were too few."""
+        idle = self.of("not asked")
+        few = any(TOO_FEW in one.said for one in self.gates if one.verdict != "passed")
+        return "; ".join(
+            (
+                f"{len(self.of('passed'))} of {self.asked} gates passed",
+                *([f"not asked: {', '.join(idle)}"] if idle else []),
+                *([TOO_FEW] if few else []),
+            )
+        )
 
     def said(self, name: str) -> str:
         """What a gate found, in words."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from ogsrl.audit.evidence import Evidence
 from ogsrl.audit.gate import Found, Gate
 
-NOBODY = "nobody was put forward"
 GAMMA = "Gamma: by how many times what nobody recorded may have changed the chance of a dose"
 #: A subgroup's advantage below this is named on the card's first page.
 NAMED = -0.02
@@ -16,7 +15,7 @@ NAMED = -0.02
 
 def _better(evidence: Evidence) -> Found:
     if not evidence.acts:
-        return Found(NOBODY)
+        return Found(evidence.nobody)
     if not evidence.measured:
         return Found(evidence.few, open=True)
     told = evidence.under(f"selected.{evidence.decisive}.gain.")
@@ -32,7 +31,7 @@ def _better(evidence: Evidence) -> Found:
 
 def _cloning(evidence: Evidence) -> Found:
     if not evidence.acts:
-        return Found(NOBODY)
+        return Found(evidence.nobody)
     if not evidence.measured:
         return Found(evidence.few, open=True)
     told = evidence.under("selected.than.cloning.")
@@ -86,7 +85,7 @@ def _subgroups(evidence: Evidence) -> Found:
 
 def _detectable(evidence: Evidence) -> Found:
     if not evidence.acts:
-        return Found(NOBODY)
+        return Found(evidence.nobody)
     if not evidence.measured:
         return Found(evidence.few, open=True)
     smallest = evidence.told(f"selected.{evidence.decisive}.gain.smallest_effect")
@@ -101,7 +100,7 @@ def _detectable(evidence: Evidence) -> Found:
 def _seeds(evidence: Evidence) -> Found:
     chosen = evidence.selection.get("chosen")
     if chosen is None:
-        return Found(NOBODY)
+        return Found(evidence.nobody)
     seeds = evidence.train[chosen["algorithm"]]["seeds"]
     ended = {seed: one["status"] for seed, one in seeds.items() if one["status"] != "done"}
     if ended:
@@ -124,7 +123,7 @@ def _seeds(evidence: Evidence) -> Found:
 
 def _confounding(evidence: Evidence) -> Found:
     if not evidence.acts:
-        return Found(NOBODY)
+        return Found(evidence.nobody)
     if not evidence.measured:
         return Found(evidence.few)
     told = evidence.under("selected.sensitivity.")

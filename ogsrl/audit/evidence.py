@@ -79,6 +79,12 @@ class Evidence:
         """Whether anybody was put forward who may act."""
         return self.selection.get("chosen") is not None
 
+    @property
+    def nobody(self) -> str:
+        """That nobody was put forward, and whether there were too few patients to learn from."""
+        few = self.selection.get("status") == "too_few_patients"
+        return "nobody was put forward" + (": too few patients to learn from" if few else "")
+
     def told(self, name: str) -> Any:
         """An entry of evaluation.json; None where it could not be told.
 

@@ -31,10 +31,10 @@ def first_page(
     recommends = f"Every {hours:g} hours a dose of {doses}, or that the clinician decides."
     recommends += "".join(f" {one}" for one in _mean_doses(evidence))
     if not evidence.acts:
-        recommends = "Nothing: no policy kept every limit, and every decision is the clinician's."
+        recommends = f"Nothing: {evidence.nobody}. Every decision is the clinician's."
     return FirstPage(
         verdict=audit.verdict,
-        headline=f"{HEADLINES[audit.verdict]} ({_counted(audit)})",
+        headline=f"{HEADLINES[audit.verdict]} ({audit.counted})",
         recommends=recommends,
         for_whom=population,
         not_for=evidence.cohort.card.out_of_scope or NOT_STATED,
@@ -57,13 +57,6 @@ def first_page(
         )
         + tuple(evidence.under("surer_than_default.").values()),
     )
-
-
-def _counted(audit: Audit) -> str:
-    """How many gates passed, of how many, and how many asked nothing."""
-    idle = len(audit.gates) - audit.asked
-    passed = f"{len(audit.of('passed'))} of {audit.asked} gates passed"
-    return f"{passed}; {idle} not asked" if idle else passed
 
 
 def _mean_doses(evidence: Evidence) -> Iterator[str]:

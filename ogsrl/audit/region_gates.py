@@ -95,7 +95,7 @@ def _rows(evidence: Evidence) -> Found:
 def _deferred(what: str) -> Gate:
     def measure(evidence: Evidence) -> Found:
         if not evidence.acts:
-            return Found(f"nobody was put forward: all {what} are left to the clinicians")
+            return Found(f"{evidence.nobody}; all {what} are left to the clinicians")
         if not evidence.measured:
             return Found(evidence.few)
         told = evidence.under(f"selected.measures.deferred_{what}.")

@@ -73,14 +73,20 @@ def test_too_few_patients_must_be_said() -> None:
 
 def test_clean_cohorts_are_counted_by_what_fails_and_nulls_by_their_word() -> None:
     open_ = {**audited(["better"]), "passed": []}
+    said = {word: {"word": word} for word in ("cannot tell", "better", "worse")}
     clean = [
-        {"audit": audited(), "null": {"word": "cannot tell"}},
-        {"audit": open_, "null": {"word": "better"}},
-        {"audit": audited(["better", "cloning"]), "null": {"word": "worse"}},
+        {"audit": audited(), "null": said["cannot tell"], "draws": said["better"], "apart": 0.1},
+        {"audit": open_, "null": said["better"], "draws": said["better"], "apart": -0.2},
+        {
+            "audit": audited(["better", "cloning"]),
+            "null": said["worse"],
+            "draws": said["worse"],
+            "apart": 0.0,
+        },
     ]
     made = harms.figures([{"clean": clean}, {"harms": {"a": True, "b": False}}])
     assert (made["clean_cohorts"], made["default_passes"], made["default_better"]) == (3, 2, 1)
-    assert made["null_passes"] == 1
+    assert (made["null_passes"], made["draws_passes"], made["null_apart"]) == (1, 2, 0.2)
     assert (made["harms_total"], made["harms_caught"], made["harms_kinds"]) == (2, 1, 2)
     assert made["clean_failed_cloning"] == 1
 
