@@ -336,8 +336,8 @@ def _drawn(place: Place, job: Job, draw: int) -> Place:
 
 def _copy(place: Place, root: Path) -> None:
     shutil.rmtree(root, ignore_errors=True)
-    others = shutil.ignore_patterns(".*", "*.log", "private", FOUND)
-    shutil.copytree(place.root, root, ignore=others)
+    left = shutil.ignore_patterns(".*", "*.log", "private", FOUND)
+    shutil.copytree(place.root, root, ignore=left)
 
 
 @contextmanager

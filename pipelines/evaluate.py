@@ -157,6 +157,7 @@ def _write(
 
 def _write_too_few(stage: Stage, few: Lacking) -> None:
     """Too few patients fail no stage."""
+    ledger.add(stage, ())  # which audit reads
     rows = empty_table()
     write_frame(stage.report("evaluation.parquet"), rows)
     report = {"status": "too_few_patients", "needed": few.needed, "needed_of": few.whom}

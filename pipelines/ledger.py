@@ -93,7 +93,7 @@ def measured(stage: Stage) -> tuple[Entry, ...]:
 
 
 def add(stage: Stage, entries: Sequence[Entry]) -> int:
-    """Note what was measured; how many of these are new."""
+    """Note what was measured, be it nothing; how many of these are new."""
     before = measured(stage)
     known = {(one.test_set, one.policy) for one in before}
     new: dict[tuple[str, str], Entry] = {}
@@ -101,12 +101,12 @@ def add(stage: Stage, entries: Sequence[Entry]) -> int:
         key = (one.test_set, one.policy)
         if key not in known:
             new.setdefault(key, one)
-    if new:
-        file = _file(stage)
+    file = _file(stage)
+    if new or not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(_plain(one)) for one in (*before, *new.values())]
         beside = file.with_name(f".{file.name}.partial")
-        beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         beside.replace(file)
     return len(new)
 

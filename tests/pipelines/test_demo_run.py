@@ -39,6 +39,7 @@ def test_of_a_hundred_patients_too_few_is_what_is_said(
     first = next(name for name in STAGES if "too few patients" in said[name])
     assert first == "behaviour"  # nothing before it needs more
     assert "; too few patients" in said["audit"].partition("\n")[0]
+    assert (root / "ledger" / "mimic_meds.jsonl").read_text() == ""  # audit depends on it
     seen = json.loads((root / "data" / "mimic_meds" / "source.json").read_text())["files"]
     assert len(seen) == len([*DEMO.rglob("*.parquet")]) + 1  # the mapping is one of them
     card = (root / "reports" / "mimic_meds" / "card.md").read_text()

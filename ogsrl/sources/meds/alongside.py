@@ -44,7 +44,7 @@ def ran(chunk: Chunk, machine: str) -> pd.DataFrame:
     return open_ended(begun).assign(value=1.0)
 
 
-def given(chunk: Chunk, drug: str) -> pd.DataFrame:
+def lately(chunk: Chunk, drug: str) -> pd.DataFrame:
     """A drug as if it ran for a day from each time that it was given or ordered."""
     events = chunk.of("moment", drug).dropna(subset=["minute"])
     start = events["minute"]

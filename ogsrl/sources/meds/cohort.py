@@ -20,7 +20,7 @@ from ogsrl.sources.meds.alongside import (
     MACHINES,
     active,
     comfort,
-    given,
+    lately,
     open_ended,
     ran,
 )
@@ -178,8 +178,8 @@ def septic(
         died=_died(stays, zero, options),
     )
     stays = counted.left("with sepsis in intensive care", stays[ill], chunk.events)
-    cured = ~(stays["comfort"] <= stays["zero"])
-    stays = counted.left("not treated for comfort alone by then", stays[cured], chunk.events)
+    treated = ~(stays["comfort"] <= stays["zero"])
+    stays = counted.left("not treated for comfort alone by then", stays[treated], chunk.events)
     return stays.reset_index(drop=True), hours, score
 
 
@@ -267,7 +267,7 @@ def _rows(
         elif name in MACHINES:
             frame[name] = active(steps, stays, read.machines[name])
         elif name in DRUGS:
-            frame[name] = active(steps, stays, given(read.chunk, DRUGS[name]))
+            frame[name] = active(steps, stays, lately(read.chunk, DRUGS[name]))
         elif name == "balance":
             frame[name] = _balance(read, stays, steps)
         elif name in cohort.static:
