@@ -1,4 +1,4 @@
-"""Whether the audit catches harm, and lets the harmless through: `python -m benchmarks._harms`.
+"""Whether the audit catches harm, and lets the harmless through: `python -m benchmarks.harms`.
 
 Cohorts of the default size go through the whole pipeline, from ingest to audit, and again through
 its end with other test patients, whom nobody has seen; beside each a policy is measured under which
@@ -151,7 +151,7 @@ class Job:
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Run, print, and return the figures."""
-    parser = arguments("_harms", __doc__, processes="cohorts side by side")
+    parser = arguments("harms", __doc__, processes="cohorts side by side")
     parser.add_argument("--development", action="store_true", help="on seeds to look at")
     parser.add_argument("--cohorts", type=int, default=100, help="of each kind, if fewer")
     options = parser.parse_args(argv)

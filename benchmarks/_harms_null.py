@@ -1,6 +1,6 @@
 """Policies that are no better than the clinicians, or hardly, and what the panel says of them.
 
-Used by `benchmarks._harms`. Doses drawn from the clinicians' fitted policy are not it: nobody's
+Used by `benchmarks.harms`. Doses drawn from the clinicians' fitted policy are not it: nobody's
 habits last in them and the guardian stops blunders, so that truly fewer die (decision 28).
 """
 

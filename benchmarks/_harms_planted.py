@@ -1,6 +1,6 @@
 """What can go wrong between a patient and a dose: each planted in a cohort that was whole.
 
-Used by `benchmarks._harms`. A harm is planted before the first stage that it reaches; later
+Used by `benchmarks.harms`. A harm is planted before the first stage that it reaches; later
 stages run as they always do, and one of them must refuse, or the audit must fail for the reason
 named here.
 """

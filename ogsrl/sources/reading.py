@@ -7,7 +7,7 @@ line in `open_source`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,21 @@ def count(name: str, patients: int, stays: int, rows: int) -> dict[str, Any]:
     return {"step": name, "patients": patients, "stays": stays, "rows": rows}
 
 
+def some_of(patients: Iterable[str], wanted: int) -> list[str]:
+    """This many patients, by a hash of their ids: the same ones in any order."""
+
+    def order(patient_id: str) -> bytes:
+        return hashlib.blake2b(patient_id.encode(), digest_size=16).digest()
+
+    return sorted(patients, key=order)[:wanted]
+
+
 def open_source(cohort: Cohort, settings: SourceSettings) -> Reading:
     """Open the source that the cohort names."""
-    from ogsrl.sources import icu_sepsis, meds, simulated, table  # noqa: PLC0415 - a source's imports are its own
+    from ogsrl.sources import aiclinician, icu_sepsis, meds, simulated, table  # noqa: PLC0415 - a source's imports are its own
 
     readers: dict[str, Callable[[Cohort, SourceSettings], Reading]] = {
+        "aiclinician": aiclinician.read,
         "icu_sepsis": icu_sepsis.read,
         "meds": meds.read,
         "simulator": simulated.read,
@@ -74,8 +84,10 @@ def source_files(cohort: Cohort, root: Path) -> list[Path]:
     """Files that the cohort's source consists of, sorted by name; none for a simulator."""
     if cohort.source.path is None:
         return []
-    mapping = cohort.source.options.get("mapping")
+    options = cohort.source.options
+    mapping, patients = options.get("mapping"), options.get("patients")
     named = [] if mapping is None else [root / "mappings" / f"{mapping}.yaml"]
+    named += [root / patients] if isinstance(patients, str) else []
     return [*_data_files(cohort, root / cohort.source.path), *filter(Path.is_file, named)]
 
 

@@ -8,7 +8,6 @@ here and never shown: DuckDB's own messages, which quote cells, are replaced by 
 from __future__ import annotations
 
 import codecs
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from ogsrl.errors import SourceError
-from ogsrl.sources.reading import Reading, SourceSettings, Warned, file_hash, source_files
+from ogsrl.sources.reading import (
+    Reading,
+    SourceSettings,
+    Warned,
+    file_hash,
+    some_of,
+    source_files,
+)
 from ogsrl.sources.table_columns import Mapping, map_columns
 from ogsrl.sources.table_stays import StayBuilder
 from ogsrl.spec import Cohort
@@ -74,14 +80,10 @@ def _some_patients(
     found = database.execute(
         f"SELECT DISTINCT {patient.sql(foreign.is_text)} FROM {foreign.relation}"
     ).fetchall()
-    chosen = sorted((row[0] for row in found), key=_order)[:wanted]
+    chosen = some_of((row[0] for row in found), wanted)
     database.execute("CREATE TEMP TABLE chosen (patient_id VARCHAR)")
     database.executemany("INSERT INTO chosen VALUES (?)", [(patient_id,) for patient_id in chosen])
     return "patient_id IN (SELECT patient_id FROM chosen)"
-
-
-def _order(patient_id: str) -> bytes:
-    return hashlib.blake2b(patient_id.encode(), digest_size=16).digest()
 
 
 def _label(file: Path, files: list[Path]) -> str:

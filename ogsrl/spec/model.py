@@ -274,7 +274,7 @@ class CardTexts(Section):
 class Source(Section):
     """Where trajectories come from."""
 
-    kind: Literal["icu_sepsis", "meds", "simulator", "table"] = Field(
+    kind: Literal["aiclinician", "icu_sepsis", "meds", "simulator", "table"] = Field(
         description="Reader in ogsrl/sources/."
     )
     path: str | None = Field(None, description="File or folder, relative to the repository.")

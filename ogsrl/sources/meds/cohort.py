@@ -30,8 +30,8 @@ from ogsrl.sources.meds.hours import DAY, HOUR, Hours, of_stays
 from ogsrl.sources.meds.icu import YEAR, Chunk, icu_stays
 from ogsrl.sources.meds.mapping import CodeMap
 from ogsrl.sources.meds.sepsis import EARLIER, Infection, suspicions, time_zero
-from ogsrl.sources.meds.sofa import sofa, total
 from ogsrl.sources.meds.steps import Steps, fluid, observed, pressor
+from ogsrl.sources.sofa import sofa, total
 from ogsrl.spec import Cohort
 from ogsrl.spec.model import Observation, Section
 

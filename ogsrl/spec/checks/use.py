@@ -29,14 +29,18 @@ def check_use(parts: Parts) -> None:
 
 def _check_source(parts: Parts, source: Source) -> None:
     path_given = source.path is not None and source.path.strip() != ""
-    needed = {"table": "a parquet file, a folder of them, or a CSV", "meds": "the dataset's folder"}
+    needed = {
+        "table": "a parquet file, a folder of them, or a CSV",
+        "meds": "the dataset's folder",
+        "aiclinician": "the CSV that mimic_sepsis writes",
+    }
     if source.kind in needed and not path_given:
         where: Path = ("source", "path") if parts.has("source", "path") else ("source",)
         message = f"`path:` is missing: {needed[source.kind]}"
         parts.tree.add(where, "path_missing", message)
     if source.kind != "table":
         for key, found in (("path", source.path is not None), ("columns", bool(source.columns))):
-            if found and (source.kind, key) != ("meds", "path"):
+            if found and not (key == "path" and source.kind in needed):
                 message = f"{source.kind} is not read from a table; remove it"
                 parts.tree.add(("source", key), "simulator_with_table", message)
     known = [*RESERVED, *parts.states, *parts.doses]

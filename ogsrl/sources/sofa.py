@@ -1,7 +1,8 @@
 """The SOFA score from its six parts (Vincent et al. 1996, Intensive Care Med 22:707).
 
-Called by the MEDS source hour by hour. Every boundary belongs to exactly one score; a part of
-which nothing is known counts 0, as Sepsis-3 has it, and is told as unknown.
+Called by the MEDS source hour by hour, by that of the AI-Clinician's table row by row. Every
+boundary belongs to exactly one score; a part of which nothing is known counts 0, as Sepsis-3 has
+it, and is told as unknown.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ogsrl.sources.meds.sofa import PARTS, READ, sofa, total
+from ogsrl.sources.sofa import PARTS, READ, sofa, total
 
 
 def scored(part: str, **known: float) -> float:
