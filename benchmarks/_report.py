@@ -99,3 +99,17 @@ def _git(*args: str) -> str:
     return subprocess.run(
         ["git", *args], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
     ).stdout.strip()
+
+
+def staged(workspace: Path, stage: str, cohort: str) -> float:
+    """Run one stage as users do, in a process of its own; its largest resident set in MB."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", stage, "--cohort", cohort],
+        cwd=workspace,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"},
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"stage {stage} failed")
+    return usage.ru_maxrss / 1024

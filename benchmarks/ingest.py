@@ -8,10 +8,7 @@ process's largest resident set. The same is then done with ten times the rows.
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,11 +16,10 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from benchmarks._report import arguments, report
+from benchmarks._report import ROOT, arguments, report, staged
 from benchmarks._tables import random_table, wide_cohort
 from ogsrl.spec import Cohort
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 STAGES = ("ingest", "validate", "prepare")
 ROWS_A_STAY = 10.5
 SHARD_STAYS = 20_000
@@ -60,7 +56,7 @@ def measure(rows: int, columns: int) -> tuple[dict[str, float], float]:
         made = make_workspace(workspace, rows, columns)
         for stage in STAGES:
             began = time.perf_counter()
-            used = run_stage(workspace, stage)
+            used = staged(workspace, stage, "wide")
             seconds[stage] = time.perf_counter() - began
             peak = max(peak, used)
             print(f"{made:>10,} rows  {stage:<9}{seconds[stage]:7.1f} s {used:8.0f} MB", flush=True)
@@ -82,26 +78,12 @@ def make_workspace(workspace: Path, rows: int, columns: int) -> int:
     text["source"] = {"kind": "table", "path": "table"}
     (workspace / "data_contracts").mkdir()
     (workspace / "data_contracts" / "wide.yaml").write_text(yaml.safe_dump(text, sort_keys=False))
-    shutil.copy(REPOSITORY / "params.yaml", workspace)
+    shutil.copy(ROOT / "params.yaml", workspace)
     return written
 
 
 def _shard(cohort: Cohort, first: int, stays: int) -> pd.DataFrame:
     return random_table(cohort, stays, seed=1, first=first)
-
-
-def run_stage(workspace: Path, stage: str) -> float:
-    """Run one stage; its largest resident set in MB."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines", stage, "--cohort", "wide"],
-        cwd=workspace,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "2"},
-        stdout=subprocess.DEVNULL,
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"stage {stage} failed")
-    return usage.ru_maxrss / 1024
 
 
 if __name__ == "__main__":
