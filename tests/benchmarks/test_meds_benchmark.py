@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import _meds as meds
+from benchmarks import meds
 from ogsrl.sources.meds.events import open_dataset, read_events
 from ogsrl.sources.meds.mapping import load_mapping
 from tests.demo import DEMO, needs_demo
