@@ -60,6 +60,26 @@ def test_a_bag_that_ran_while_others_came_and_went_gets_its_own_end(order: bool)
     assert counts == Counts(paired=4, among_several=0 if order else 3)
 
 
+def test_a_slow_bag_that_nearly_came_to_a_boluss_amount_keeps_its_own_end() -> None:
+    bags = [
+        {"start": 0.0, "end": 3_000.0, "flow": 1 / 6},
+        {"start": 600.0, "end": 601.0, "flow": np.nan, "amount": 100.0},
+        {"start": 610.0, "end": 611.0, "flow": np.nan, "amount": 100.0},
+    ]
+    found, _ = pair(events(bags))
+    assert found["end"].tolist() == [3_000.0, 601.0, 611.0]
+    assert found["amount"].tolist() == pytest.approx([500.0, 100.0, 100.0])
+
+
+def test_where_rates_were_rounded_the_nearest_counts() -> None:
+    bags = [
+        {"start": 0.0, "end": 500.0, "flow": 1.0, "amount": 504.0},
+        {"start": 10.0, "end": 300.0, "flow": 4.0, "amount": 1_150.0},
+    ]
+    found, _ = pair(events(bags))
+    assert found["end"].tolist() == [500.0, 300.0]
+
+
 def test_what_has_no_end_or_no_start_is_told_and_counted() -> None:
     made = events(
         [{"start": 10.0, "end": 50.0, "flow": 1.0}, {"start": 60.0, "end": 90.0, "flow": 2.0}]

@@ -22,15 +22,19 @@ from ogsrl.sources.meds.cohort import (
     MedsOptions,
     table,
 )
-from ogsrl.sources.meds.events import Dataset, open_dataset, read_events
+from ogsrl.sources.meds.doses import EVENTS, TWICE
+from ogsrl.sources.meds.events import Dataset, open_dataset, read_events, subjects
 from ogsrl.sources.meds.icu import Chunk
 from ogsrl.sources.meds.mapping import CodeMap, load_mapping
 from ogsrl.sources.meds.metadata import name_and_version, subject_splits
-from ogsrl.sources.reading import Reading, SourceSettings, Warned, count, file_hash
+from ogsrl.sources.reading import Reading, SourceSettings, Warned, count, file_hash, some_of
 from ogsrl.spec import Cohort
 
 #: Concepts that are made of several charted ones.
 OF_SEVERAL = ("map", "sbp", "gcs", "pf_ratio")
+#: Of infusion events, how many may be just like another: two bags of a minute are rare, an export
+#: that was written twice is not; and of how few events nothing is concluded.
+MOST_TWICE, FEW = 0.05, 20
 #: What is said of moments that a dataset does not tell.
 UNTOLD = {
     "culture": "Cultures are not recorded",
@@ -49,13 +53,15 @@ WEAKER = (
 class _Opened:
     """A dataset, and all that is needed to read it.
 
-    `options` say what is done; without cultures that is less than what was asked for.
+    `options` say what is done; without cultures that is less than what was asked for. Of `chosen`
+    patients alone, if not None.
     """
 
     dataset: Dataset
     mapping: CodeMap
     options: MedsOptions
     splits: dict[int, str] | None
+    chosen: set[int] | None
     caveats: list[str]
 
 
@@ -77,7 +83,10 @@ def read(cohort: Cohort, settings: SourceSettings) -> Reading:
         options = options.model_copy(update={"infection": "antibiotic_alone"})
     caveats = [WEAKER] if options.infection == "antibiotic_alone" else []
     caveats += _caveats(moments, mapping)
-    opened = _Opened(dataset, mapping, options, subject_splits(root), caveats)
+    chosen = None
+    if settings.patients is not None:
+        chosen = {*map(int, some_of(map(str, subjects(dataset)), settings.patients))}
+    opened = _Opened(dataset, mapping, options, subject_splits(root), chosen, caveats)
     reading = Reading(iter(()), _provenance(opened, cohort))
     reading.parts = _parts(opened, cohort, reading)
     return reading
@@ -135,7 +144,8 @@ def _provenance(opened: _Opened, cohort: Cohort) -> dict[str, Any]:
 
 def _parts(opened: _Opened, cohort: Cohort, reading: Reading) -> Iterator[pd.DataFrame]:
     dataset, counted = opened.dataset, Counted()
-    for events in read_events(dataset):
+    for part in read_events(dataset):
+        events = part if opened.chosen is None else part[part["subject"].isin(opened.chosen)]
         chunk = Chunk(events, dataset.meanings)
         made = table(chunk, cohort, opened.mapping, opened.options, counted)
         if len(made):
@@ -151,6 +161,12 @@ def _parts(opened: _Opened, cohort: Cohort, reading: Reading) -> Iterator[pd.Dat
             reading.warnings.append(Warned(why.replace(" ", "_"), name, number, message))
     for caveat in opened.caveats:
         reading.warnings.append(Warned("caveat", None, 1, caveat))
+    events = counted.findings.pop(EVENTS, 0)
+    if counted.findings[TWICE] > MOST_TWICE * max(events, FEW):
+        raise SourceError(
+            f"{counted.findings[TWICE]} of {events} infusion events are there twice, and so would "
+            "doses be; export the dataset again"
+        )
     for finding, number in sorted(counted.findings.items()):
         if number:
             message = f"{finding}: {number}"

@@ -21,6 +21,9 @@ Doubles = npt.NDArray[np.float64]
 
 #: A rate whose amount is another by more than this share is not to be believed.
 CONTRADICTED = 0.1
+#: Meanings of what runs; how findings tell of their events, and of those that another is like.
+INFUSED = ("rate", "amount", "flow", "volume")
+EVENTS, TWICE = "infusion events", "infusion events that are there twice"
 SPAN = ["subject", "name", "start", "end", "value", "told"]
 
 
@@ -43,6 +46,10 @@ class Given:
 def doses_given(chunk: Chunk, mapping: CodeMap) -> Given:
     """Every infusion that the mapping knows."""
     counts: Counter[str] = Counter()
+    infused = [place for place, one in enumerate(chunk.meanings) if one.kind in INFUSED]
+    events = chunk.events[chunk.events["meaning"].isin(infused)]
+    counts[EVENTS] += len(events)
+    counts[TWICE] += int(events.duplicated().sum())
     weights = _weights(chunk)
     rates = [_rates(chunk, mapping, name, weights, counts) for name in mapping.drugs]
     volumes = [_volumes(chunk, name, counts) for name in mapping.fluids]

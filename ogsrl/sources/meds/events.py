@@ -27,6 +27,7 @@ BATCH_ROWS, CHUNK_ROWS = 131_072, 400_000
 #: Columns that every shard has, and those that some exports add.
 NEEDED, MORE = ("subject_id", "time", "code", "numeric_value"), ("unit", "order_id")
 MINUTE = 60_000_000  # microseconds
+BEFORE = -1e15  # a minute before all others: of what has no time
 Places = npt.NDArray[np.int64]
 _DAMAGED = "not a whole parquet file; copy it again"
 
@@ -142,6 +143,16 @@ def _check_subjects(database: duckdb.DuckDBPyConnection, files: Sequence[str]) -
         raise SourceError("subject_id: events of nobody (null); say whose they are, or remove them")
 
 
+def subjects(dataset: Dataset) -> list[int]:
+    """Everybody's number."""
+    files = [str(shard) for shard in dataset.shards]
+    with duckdb.connect() as database:
+        found = database.execute(
+            "SELECT DISTINCT subject_id FROM read_parquet(?, union_by_name=true)", [files]
+        ).fetchall()
+    return [int(row[0]) for row in found]
+
+
 def read_events(dataset: Dataset) -> Iterator[pd.DataFrame]:
     """Events of whole subjects, by subject and time as in the shards.
 
@@ -234,7 +245,7 @@ def _ordered(part: pd.DataFrame, seen: set[int], label: str) -> pd.DataFrame:
     starts = subject[np.flatnonzero(np.diff(subject, prepend=subject[0] - 1))]
     again = len(starts) - len({*starts.tolist()}) + len(seen & {*starts.tolist()})
     same = np.diff(subject) == 0
-    backwards = same & (np.nan_to_num(np.diff(np.nan_to_num(minute, nan=-np.inf)), nan=0.0) < 0)
+    backwards = same & (np.diff(np.nan_to_num(minute, nan=BEFORE)) < 0)
     unsorted = len(np.unique(subject[1:][backwards]))
     if again or unsorted:
         raise SourceError(

@@ -17,8 +17,9 @@ import pandas as pd
 Doubles = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 
-#: An end fits a start where its amount is within this share of what the rate comes to.
-FITS = 0.02
+#: An end fits a start where its amount is within this share of what the rate comes to: exports
+#: round neither, and a flow that is only near may be of another bag.
+FITS = 0.001
 #: Stands for a start or an end that is not there.
 NOBODY = -1
 #: What ran together: subject, item, and the order where the export has one.
@@ -55,7 +56,7 @@ def pair(events: pd.DataFrame) -> tuple[pd.DataFrame, Counts]:
 
     Ends come before starts of the same minute, since a change of rate is an end and a start. Of
     several open starts an end takes the one whose flow comes to its amount, else the one that has
-    no flow (a bag that was let run), else the oldest.
+    no flow (a bag that was let run), else the one whose flow comes nearest.
 
     Args:
         events: By time within `KEY` (a missing order is one order): `minute` (float), `ends`
@@ -137,9 +138,10 @@ class _Pairs:
         flow, amount = self.flow[running], self.amount[row]
         off = np.abs(flow * (self.minute[row] - self.minute[running]) - amount)
         best = int(np.argmin(np.nan_to_num(off, nan=np.inf)))
-        if off[best] <= FITS * amount:
+        untold = np.isnan(flow)
+        if off[best] <= FITS * amount or not untold.any():
             return best
-        return int(np.argmax(np.isnan(flow)))  # the first that has none; 0 where all have one
+        return int(np.argmax(untold))  # the first of them
 
     def _told(self, starts: Sequence[int], ends: Sequence[int], chosen: int) -> None:
         self.start.extend(starts)
