@@ -161,10 +161,10 @@ def _parts(opened: _Opened, cohort: Cohort, reading: Reading) -> Iterator[pd.Dat
             reading.warnings.append(Warned(why.replace(" ", "_"), name, number, message))
     for caveat in opened.caveats:
         reading.warnings.append(Warned("caveat", None, 1, caveat))
-    events = counted.findings.pop(EVENTS, 0)
-    if counted.findings[TWICE] > MOST_TWICE * max(events, FEW):
+    infused = counted.findings.pop(EVENTS, 0)
+    if counted.findings[TWICE] > MOST_TWICE * max(infused, FEW):
         raise SourceError(
-            f"{counted.findings[TWICE]} of {events} infusion events are there twice, and so would "
+            f"{counted.findings[TWICE]} of {infused} infusion events are there twice, and so would "
             "doses be; export the dataset again"
         )
     for finding, number in sorted(counted.findings.items()):
