@@ -62,10 +62,15 @@ def recoded(code: str, other: str) -> Change:
 HEART, PRESSOR, SALINE = "LAB//220045//bpm", "221906", "225158"
 START, END = f"INFUSION_START//{PRESSOR}", f"INFUSION_END//{PRESSOR}"
 KINDS: dict[str, tuple[Change, str]] = {
-    "a negative rate": (valued(START, -0.2), "norepinephrine: rates below zero: 1"),
+    "a negative rate": (valued(START, -0.2), "norepinephrine: rates below 0: 1"),
+    "a rate that nobody gives": (valued(START, 60), "norepinephrine: rates above 5 ug/kg/min: 1"),
     "a negative volume": (
         valued(f"INFUSION_END//{SALINE}", -5),
-        "isotonic: volumes or flows below zero: 1",
+        "isotonic: volumes or flows below 0: 1",
+    ),
+    "a bag of fifty litres": (
+        valued(f"INFUSION_END//{SALINE}", 50_000),
+        "isotonic: volumes above 10000 mL: 1",
     ),
     "an end before its start": (
         swapped(f"INFUSION_START//{SALINE}", f"INFUSION_END//{SALINE}"),

@@ -29,6 +29,7 @@ SMALL: dict[str, Any] = {
             "start": "START//1",
             "end": "END//1",
             "unit": "ug/kg/min",
+            "plausible": [0, 5],
             "rates": {"": 1, "ug/min": {"per_kg": True}},
             "minute": {"factor": 0.001, "per_kg": True},
         }

@@ -52,7 +52,7 @@ def doses_given(chunk: Chunk, mapping: CodeMap) -> Given:
     counts[TWICE] += int(events.duplicated().sum())
     weights = _weights(chunk)
     rates = [_rates(chunk, mapping, name, weights, counts) for name in mapping.drugs]
-    volumes = [_volumes(chunk, name, counts) for name in mapping.fluids]
+    volumes = [_volumes(chunk, mapping, name, counts) for name in mapping.fluids]
     none = pd.DataFrame({name: pd.Series(dtype="float64") for name in SPAN})
     return Given(
         pd.concat([none, *rates], ignore_index=True),
@@ -84,9 +84,12 @@ def _rates(
     weight = events["weight"].to_numpy(np.float64)
     value = events["value"].to_numpy(np.float64)
     rate = np.where(absolute, value / weight, value)
-    negative = ~events["ends"].to_numpy() & (rate < 0)
-    rate = np.where(negative, np.nan, rate)
-    counts[f"{name}: rates below zero"] += int(negative.sum())
+    begins = ~events["ends"].to_numpy()
+    low, high = drug.plausible
+    below, beyond = begins & (rate < low), begins & (rate > high)
+    rate = np.where(below | beyond, np.nan, rate)
+    counts[f"{name}: rates below {low:g}"] += int(below.sum())
+    counts[f"{name}: rates above {high:g} {drug.unit}"] += int(beyond.sum())
     counts[f"{name}: rates without a weight"] += int((absolute & np.isnan(weight)).sum())
     flow = rate * drug.minute.factor * (weight if drug.minute.per_kg else 1.0)
     events = events.assign(
@@ -126,16 +129,18 @@ def _unpaired(name: str, made: Counts, counts: Counter[str]) -> None:
     counts[f"{name}: ends without a start"] += made.without_start
 
 
-def _volumes(chunk: Chunk, name: str, counts: Counter[str]) -> pd.DataFrame:
+def _volumes(chunk: Chunk, mapping: CodeMap, name: str, counts: Counter[str]) -> pd.DataFrame:
+    low, high = mapping.fluids[name].plausible
     events = chunk.of("flow", name).assign(ends=False)
     events = pd.concat([events, chunk.of("volume", name).assign(ends=True)])
     if events.empty:
         return events.reindex(columns=SPAN)
     items = np.array([one.item for one in chunk.meanings])
     value = events["value"].to_numpy(np.float64)
-    below = value < 0
-    counts[f"{name}: volumes or flows below zero"] += int(below.sum())
-    value = np.where(below, np.nan, value)
+    below, beyond = value < low, events["ends"].to_numpy() & (value > high)
+    counts[f"{name}: volumes or flows below {low:g}"] += int(below.sum())
+    counts[f"{name}: volumes above {high:g} mL"] += int(beyond.sum())
+    value = np.where(below | beyond, np.nan, value)
     events = events.assign(
         item=items[events["meaning"].to_numpy()], flow=value / 60, amount=value
     ).sort_values(["subject", "minute"], kind="stable")

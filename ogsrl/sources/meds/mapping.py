@@ -54,6 +54,7 @@ class Drug(Section):
     start: str
     end: str
     unit: str = Field(description="Our unit of the rate.")
+    plausible: Interval = Field(description="In our unit; a rate outside is no dose that is known.")
     rates: Units = Field(min_length=1, description="From units of the export to it.")
     minute: Conversion = Field(description="What a minute at 1 `unit` comes to, as ends tell it.")
 
@@ -65,6 +66,9 @@ class Fluid(Section):
     end: list[str] = Field(min_length=1)
     rates: Units = Field(description="From units of the export to mL/h.")
     volumes: Units = Field(description="From units of the export to mL.")
+    plausible: Interval = Field(
+        (0, 10_000), description="mL of one infusion; a volume outside is no dose that is known."
+    )
     tonicity: float = Field(1.0, gt=0, le=10, description="mL of isotonic fluid in 1 mL.")
 
 
