@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pipelines.stage import Stage
@@ -19,10 +20,8 @@ STAGES = (
 )
 
 
-@needs_demo
-def test_of_a_hundred_patients_too_few_is_what_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def made(tmp_path: Path) -> Path:
+    """A repository with the demo beside it."""
     (tmp_path / "shared").symlink_to(DEMO.parents[1])
     root = tmp_path / "repository"
     shutil.copytree(REPOSITORY / "mappings", root / "mappings")
@@ -30,6 +29,36 @@ def test_of_a_hundred_patients_too_few_is_what_is_said(
     contract = "data_contracts/mimic_meds.yaml"
     shutil.copy(REPOSITORY / contract, root / contract)
     shutil.copy(REPOSITORY / "params.yaml", root)
+    return root
+
+
+@needs_demo
+def test_the_datasets_own_parts_are_kept_when_asked(tmp_path: Path) -> None:
+    root = made(tmp_path)
+    params = root / "params.yaml"
+    text = params.read_text()
+    assert "honour_source_splits: false" in text
+    params.write_text(text.replace("honour_source_splits: false", "honour_source_splits: true"))
+    for name in ("ingest", "validate", "prepare"):
+        importlib.import_module(f"pipelines.{name}").run(Stage(name, "mimic_meds", root))
+    told = pd.read_parquet(DEMO / "metadata" / "subject_splits.parquet")
+    source = dict(zip(told["subject_id"].astype("str"), told["split"], strict=True))
+    of_part = {
+        "train": {"train"},
+        "calibration": {"train"},
+        "validation": {"tuning"},
+        "test": {"held_out"},
+    }
+    for part, of_source in of_part.items():
+        frame = pd.read_parquet(root / "data" / "mimic_meds" / "prepared" / f"{part}.parquet")
+        assert {source[one] for one in frame["patient_id"]} == of_source, part
+
+
+@needs_demo
+def test_of_a_hundred_patients_too_few_is_what_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = made(tmp_path)
     said = {}
     for name in STAGES:
         stage = Stage(name, "mimic_meds", root)
