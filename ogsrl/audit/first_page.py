@@ -32,6 +32,11 @@ def first_page(
     recommends += "".join(f" {one}" for one in _mean_doses(evidence))
     if not evidence.acts:
         recommends = f"Nothing: {evidence.nobody}. Every decision is the clinician's."
+    refuses = (
+        "It leaves the decision to the clinician where such patients or such doses are not "
+        "supported by its data, and where a hazard rule speaks: "
+        f"{audit.said('steps_deferred')}; {audit.said('stays_deferred')}."
+    )
     return FirstPage(
         verdict=audit.verdict,
         headline=f"{HEADLINES[audit.verdict]} ({audit.counted})",
@@ -39,9 +44,7 @@ def first_page(
         for_whom=population,
         not_for=evidence.cohort.card.out_of_scope or NOT_STATED,
         how_sure=_how_sure(evidence, audit),
-        refuses=f"It leaves the decision to the clinician where such patients or such doses are "
-        f"not supported by its data, and where a hazard rule speaks: "
-        f"{audit.said('steps_deferred')}; {audit.said('stays_deferred')}.",
+        refuses=refuses if evidence.acts else "Always: all steps are left to the clinicians.",
         failed=tuple(titles[name] for name in audit.of("failed")),
         undecided=tuple(titles[name] for name in audit.of("undecided")),
         not_asked=tuple(titles[name] for name in audit.of("not asked")),
@@ -95,6 +98,8 @@ def _two_digits(value: float) -> str:
 
 def _how_sure(evidence: Evidence, audit: Audit) -> str:
     """What the panel says of the primary quantity, as a person would."""
+    if not evidence.acts:
+        return "There is nobody to be sure of."
     said = f"{audit.said('better')}. {audit.said('detectable')}."
     told = evidence.under(f"selected.{MORTALITY}.gain.")
     if not told or told["estimate"] is None:
