@@ -227,6 +227,7 @@ def figures(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "default_passes": sum(harmless),
         "default_better": sum("better" in one["passed"] for one in clean),
         "null_passes": sum(one["null"]["word"] == "better" for one in drawn),
+        "null_worse": sum(one["null"]["word"] == "worse" for one in drawn),
         "null_apart": max((abs(one["apart"]) for one in drawn), default=0.0),
         "draws_passes": sum(one["draws"]["word"] == "better" for one in drawn),
     }
