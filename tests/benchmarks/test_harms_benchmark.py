@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import _harms as harms
+from benchmarks import harms
 from benchmarks._harms_planted import HARMS, Harm
 from ogsrl.audit.config import AuditParams
 
