@@ -28,7 +28,7 @@ test: $(STAMP) ## the quick tests
 	@./run pytest -n $(WORKERS) -m "not slow"
 
 test-slow: $(STAMP) ## whole runs, browser, large fuzzing
-	@./run pytest -n $(WORKERS) --dist loadfile --durations=15 -m slow tests
+	@./run pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15 -m slow tests
 
 lint: $(STAMP) ## ruff, mypy, import-linter
 	@$(VENV)/bin/ruff check .

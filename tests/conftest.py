@@ -18,6 +18,11 @@ from tests.workspace import REPOSITORY
 CONTRACT = REPOSITORY / "data_contracts" / "sepsis.yaml"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs come first: what takes long and begins last is waited for by an idle core."""
+    items.sort(key=lambda item: "pipelines" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of models of 600 simulated patients."""
